@@ -1,0 +1,144 @@
+"""Rules on start conditions: the ones that should have held, and the ones that would not hold.
+
+A helper's condition is unmet on every healthy host when the VM has no such device, so what counts
+is whether it has one. ``install-microvm-N`` of an installed flake VM is unmet by design, and
+``microvm-set-booted@`` has no condition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Final
+
+from microvm_exporter.drift import remedies
+from microvm_exporter.drift.host import Host, Vm
+from microvm_exporter.drift.kinds import Finding, Kind, Severity, found
+from microvm_exporter.model import (
+    Condition,
+    FailedCheck,
+    InterfaceType,
+    Template,
+    Unit,
+    parse_unit_name,
+)
+from microvm_exporter.text import quote
+
+__all__ = ["condition_unmet", "would_not_start"]
+
+_CONDITIONAL: Final = (
+    Template.MICROVM,
+    Template.TAP,
+    Template.MACVTAP,
+    Template.PCI,
+    Template.VIRTIOFSD,
+)
+
+
+def condition_unmet(host: Host) -> Iterator[Finding]:
+    """The last start of a unit was skipped by a condition that should have held."""
+    for check in _failed_checks(host):
+        parsed = parse_unit_name(check.unit)
+        if parsed is None:
+            continue
+        template, name = parsed
+        vm = host.vm(name)
+        if not _should_hold(vm, template):
+            continue
+        finding = found(
+            Kind.CONDITION_UNMET,
+            name,
+            check.unit,
+            f"the last start of {check.unit} was skipped: {_unmet(host, vm, check.conditions)}",
+            _mend(host, vm),
+        )
+        if template is Template.MICROVM:
+            finding = replace(finding, severity=Severity.CRITICAL)
+        yield finding
+
+
+def would_not_start(host: Host) -> Iterator[Finding]:
+    """Such a condition does not hold now, for a known N, whatever the last start did."""
+    skipped = {finding.object for finding in condition_unmet(host)}
+    for vm in host.vms.values():
+        if not (vm.known and (vm.declared or vm.present)):
+            continue
+        for template in _CONDITIONAL:
+            unit = f"{template}{vm.name}.service"
+            if unit in skipped or not _should_hold(vm, template):
+                continue
+            for path in host.tree.templates.get(template, ()):
+                path = path.replace("%i", vm.name)
+                if _holds(host, vm, path) is False:
+                    yield found(
+                        Kind.WOULD_NOT_START,
+                        vm.name,
+                        path,
+                        f"{unit} would not start: {path} is not there",
+                        _mend(host, vm),
+                    )
+
+
+def _failed_checks(host: Host) -> Iterator[FailedCheck]:
+    for unit in host.units.units.values():
+        if _was_skipped(unit):
+            yield FailedCheck(unit.name, unit.condition_timestamp, unit.conditions)
+    yield from host.units.failed_checks.values()
+
+
+def _was_skipped(unit: Unit) -> bool:
+    """ConditionResult is false before any check: only the timestamp gives it a meaning."""
+    return unit.condition_timestamp > 0 and not unit.condition_result
+
+
+def _should_hold(vm: Vm, template: Template) -> bool:
+    runner = vm.current_runner
+    match template:
+        case Template.MICROVM:
+            return True
+        case Template.TAP:
+            return _has_interface(vm, InterfaceType.TAP)
+        case Template.MACVTAP:
+            return _has_interface(vm, InterfaceType.MACVTAP)
+        case Template.PCI:
+            return runner is not None and runner.pci
+        case Template.VIRTIOFSD:
+            return runner is not None and runner.virtiofs
+        case Template.SET_BOOTED | Template.INSTALL:
+            return False
+
+
+def _has_interface(vm: Vm, wanted: InterfaceType) -> bool:
+    return any(interface.type is wanted for interface in vm.next_interfaces or ())
+
+
+def _holds(host: Host, vm: Vm, path: str) -> bool | None:
+    """Tell whether the path of a condition is there now; None when nothing tells."""
+    prefix = f"{host.tree.state_dir}/{vm.name}/current/"
+    if not path.startswith(prefix):
+        return None
+    state = vm.state
+    if state is None:
+        return None if host.tree.left_out.limit else False
+    if not state.readable:
+        return None
+    if state.current_runner is not None:
+        return path.removeprefix(prefix) in state.current_runner.files
+    return False if state.current is None or state.current.dangling else None
+
+
+def _unmet(host: Host, vm: Vm, conditions: tuple[Condition, ...]) -> str:
+    """Name what was unmet. After a daemon-reload only the disk can tell which one it was."""
+    unmet = [c for c in conditions if c.state < 0]
+    unmet = unmet or [c for c in conditions if _holds(host, vm, c.parameter) is False]
+    if not unmet:
+        return "a condition did not hold"
+    return ", ".join(f"{c.type}={'!' if c.negate else ''}{c.parameter} did not hold" for c in unmet)
+
+
+def _mend(host: Host, vm: Vm) -> tuple[str, ...]:
+    if not vm.known:
+        return remedies.remove(host, vm)
+    if vm.declared:
+        return remedies.reinstall(vm)
+    return (f"# build {vm.name} again:", f"microvm -u {quote(vm.name)}", remedies.restart(vm))

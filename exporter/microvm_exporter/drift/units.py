@@ -1,0 +1,98 @@
+"""Rules on the units themselves: failed, left over, not reloaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from microvm_exporter.drift import remedies
+from microvm_exporter.drift.host import Host, Vm, is_active
+from microvm_exporter.drift.kinds import Finding, Kind, found
+from microvm_exporter.model import HELPERS, Template, Unit
+from microvm_exporter.text import quote
+
+__all__ = ["daemon_reload_needed", "helper_without_vm", "unit_failed"]
+
+# microvm-shutdown is what `systemctl stop` calls; these have none, so ExecStop fails.
+_NO_SHUTDOWN: Final = frozenset({"kvmtool", "stratovirt", "alioth"})
+_PLAIN_FAILURES: Final = frozenset({"exit-code", "signal"})
+
+
+def unit_failed(host: Host) -> Iterator[Finding]:
+    """A unit of N is failed, and not as every stop on such a host leaves it."""
+    for vm in host.vms.values():
+        for unit in vm.units.values():
+            if unit.active_state == "failed" and not _fails_normally(host, vm, unit):
+                yield found(
+                    Kind.UNIT_FAILED,
+                    vm.name,
+                    unit.name,
+                    f"{unit.name} failed: {unit.result}, exit status {unit.exec_main_status}",
+                    (
+                        *remedies.look_at_unit(unit.name),
+                        f"systemctl reset-failed {quote(unit.name)}",
+                    ),
+                )
+
+
+def helper_without_vm(host: Host) -> Iterator[Finding]:
+    """A helper of N is active while ``microvm@N`` is inactive or failed."""
+    for vm in host.vms.values():
+        if not vm.stopped:
+            continue
+        for template in HELPERS:
+            helper = vm.units.get(template)
+            if helper and is_active(helper):
+                yield found(
+                    Kind.HELPER_WITHOUT_VM,
+                    vm.name,
+                    helper.name,
+                    f"{helper.name} is active but microvm@{vm.name}.service is not",
+                    (remedies.stop(host, vm),),
+                )
+
+
+def daemon_reload_needed(host: Host) -> Iterator[Finding]:
+    """A unit's file changed after systemd had read it."""
+    for vm in host.vms.values():
+        for unit in vm.units.values():
+            if unit.need_daemon_reload:
+                yield found(
+                    Kind.DAEMON_RELOAD_NEEDED,
+                    vm.name,
+                    unit.name,
+                    f"{unit.name} changed on disk since systemd read it",
+                    ("systemctl daemon-reload",),
+                )
+
+
+def _fails_normally(host: Host, vm: Vm, unit: Unit) -> bool:
+    match unit.template:
+        case Template.MICROVM:
+            return unit.result in _PLAIN_FAILURES and _lacks_shutdown(vm)
+        case Template.TAP | Template.MACVTAP:
+            return _stop_always_fails(host, unit)
+        case _:
+            return False
+
+
+def _lacks_shutdown(vm: Vm) -> bool:
+    runner = vm.current_runner
+    if runner is not None:
+        return "bin/microvm-shutdown" not in runner.files and runner.hypervisor in _NO_SHUTDOWN
+    return vm.declared is not None and vm.declared.hypervisor in _NO_SHUTDOWN
+
+
+def _stop_always_fails(host: Host, unit: Unit) -> bool:
+    """From 2024-12-03 to 2026-02-21 ``microvm@`` removed ``booted`` before tap-down was called.
+
+    Such a host tests ``bin/tap-up`` and has no ``microvm-set-booted@``. The status of the main
+    process is that of tap-up: not 0 means that the start failed, which is never normal.
+    """
+    paths = host.tree.templates.get(unit.template, ())
+    return (
+        Template.SET_BOOTED not in host.tree.templates
+        and any("/current/bin/" in path for path in paths)
+        and unit.result == "exit-code"
+        and unit.exec_main_status == 0
+    )

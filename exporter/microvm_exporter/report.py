@@ -1,0 +1,165 @@
+"""The report that ``check`` prints: the findings in words, or as JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Final, TypedDict
+
+from microvm_exporter.counts import count
+from microvm_exporter.drift import Finding, Severity
+from microvm_exporter.look import Look
+from microvm_exporter.model import Collector
+from microvm_exporter.text import printable
+
+__all__ = ["COUNT_NAMES", "Report", "Status", "headline", "render_json", "render_text", "status_of"]
+
+
+class Status(StrEnum):
+    """What a look came to. Drift that was found counts although a source is unknown: see text."""
+
+    CLEAN = "clean"
+    DRIFT = "drift"
+    UNKNOWN = "unknown"
+
+
+class CollectorReport(TypedDict):
+    """How a collector fared."""
+
+    success: bool
+    error: str | None
+
+
+class FindingReport(TypedDict):
+    """A finding; ``remedy`` are lines for a shell, joined."""
+
+    kind: str
+    severity: str
+    vm: str
+    object: str
+    summary: str
+    remedy: str
+
+
+class Report(TypedDict):
+    """The JSON of ``check --format json``. A count is null when it could not be told."""
+
+    version: int
+    status: str
+    counts: dict[str, int | None]
+    collectors: dict[str, CollectorReport]
+    findings: list[FindingReport]
+
+
+COUNT_NAMES: Final = {
+    "declared_vms": "declared MicroVMs",
+    "present_units": "present units",
+    "failed_condition_checks": "failed condition checks",
+    "stray_tap_devices": "stray TAP devices",
+}
+_COLOURS: Final = {Severity.CRITICAL: "1;31", Severity.WARNING: "33", Severity.INFO: "36"}
+_BOLD: Final = "1"
+_FAINT: Final = "2"
+
+
+def status_of(look: Look) -> Status:
+    """Unknown when a source could not be read, whatever the others told."""
+    if any(not collector["success"] for collector in _collectors(look).values()):
+        return Status.UNKNOWN
+    return Status.DRIFT if look.judgement.findings else Status.CLEAN
+
+
+def render_json(look: Look) -> str:
+    """Give the report as JSON."""
+    report: Report = {
+        "version": 1,
+        "status": status_of(look),
+        "counts": asdict(count(look.judgement)),
+        "collectors": _collectors(look),
+        "findings": [
+            {
+                "kind": finding.kind,
+                "severity": finding.severity,
+                "vm": finding.vm,
+                "object": printable(finding.object),
+                "summary": finding.summary,
+                "remedy": "\n".join(finding.remedy),
+            }
+            for finding in look.judgement.findings
+        ],
+    }
+    return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
+
+
+def render_text(look: Look, *, colour: bool) -> str:
+    """Give the report for a terminal: a headline, then the findings VM by VM."""
+    paint = _paint if colour else _plain
+    lines = [paint(_BOLD, headline(look)), ""]
+    for name, value in asdict(count(look.judgement)).items():
+        lines.append(f"  {COUNT_NAMES[name]:<24}{'unknown' if value is None else value:>7}")
+    for name, collector in _collectors(look).items():
+        if not collector["success"]:
+            lines += ["", f"{paint('1;31', f'could not read {name}')}: {collector['error']}"]
+    for vm, findings in _by_vm(look.judgement.findings):
+        lines += ["", paint(_BOLD, vm or "on the host"), *_describe(findings, colour=colour)]
+    return "\n".join(lines) + "\n"
+
+
+def headline(look: Look) -> str:
+    """Say in one sentence what the look came to."""
+    findings = look.judgement.findings
+    if not findings:
+        if status_of(look) is Status.UNKNOWN:
+            return "Not everything could be looked at; what could shows no drift."
+        return "No drift: what is there is what is declared."
+    by_severity = [
+        f"{n} {severity}"
+        for severity in Severity
+        if (n := sum(finding.severity is severity for finding in findings))
+    ]
+    vms = {finding.vm for finding in findings} - {""}
+    where = f"{len(vms)} {'MicroVM' if len(vms) == 1 else 'MicroVMs'}" if vms else "the host"
+    return f"{len(findings)} {_plural(findings)} on {where}: {', '.join(by_severity)}."
+
+
+def _plural(findings: Sequence[Finding]) -> str:
+    return "finding" if len(findings) == 1 else "findings"
+
+
+def _describe(findings: Sequence[Finding], *, colour: bool) -> Iterator[str]:
+    paint = _paint if colour else _plain
+    for finding in findings:
+        severity = paint(_COLOURS[finding.severity], f"{finding.severity:<8}")
+        yield f"  {severity}  {finding.kind:<20}  {finding.summary}"
+    yield "  " + paint(_FAINT, "what to do:")
+    # Several findings of one VM often have one cause and the same cure: say it once.
+    for remedy in dict.fromkeys(finding.remedy for finding in findings):
+        yield from (f"    {line}" for line in remedy)
+
+
+def _by_vm(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
+    """Group by VM, the one with the worst finding first, what belongs to no VM last."""
+    names = dict.fromkeys(finding.vm for finding in findings)
+    for name in sorted(names, key=lambda name: not name):
+        yield name, [finding for finding in findings if finding.vm == name]
+
+
+def _collectors(look: Look) -> dict[str, CollectorReport]:
+    readings = {name: getattr(look.snapshot, name) for name in Collector}
+    return {
+        name: {
+            "success": reading.value is not None,
+            "error": None if reading.error is None else printable(reading.error),
+        }
+        for name, reading in readings.items()
+    }
+
+
+def _paint(code: str, text: str) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m"
+
+
+def _plain(_: str, text: str) -> str:
+    return text
