@@ -1,0 +1,54 @@
+"""The report on demand: look once and print every finding."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from typing import Final, TextIO, assert_never
+
+from microvm_exporter.config import CheckConfig
+from microvm_exporter.flags import ReportFormat
+from microvm_exporter.look import Look, Observer
+from microvm_exporter.report import Status, render_json, render_text, status_of
+
+__all__ = ["check"]
+
+_SECOND_LOOK: Final = 1.0
+"""Seconds until what counts only when it is seen twice is looked at again."""
+
+_EXIT_STATUS: Final = {Status.CLEAN: 0, Status.DRIFT: 1, Status.UNKNOWN: 2}
+
+
+def check(config: CheckConfig) -> int:
+    """Print the report on standard output and give the exit status."""
+    look = _look(config)
+    match config.format:
+        case ReportFormat.TEXT:
+            text = render_text(look, colour=_wants_colour(sys.stdout, os.environ))
+        case ReportFormat.JSON:
+            text = render_json(look)
+        case _:
+            assert_never(config.format)
+    # The report is UTF-8 whatever the locale is, and nothing in it may end the program.
+    sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+    sys.stdout.flush()
+    return _EXIT_STATUS[status_of(look)]
+
+
+def _look(config: CheckConfig) -> Look:
+    observer = Observer(config.sources)
+    try:
+        look = observer.look()
+        if look.judgement.unconfirmed:
+            time.sleep(_SECOND_LOOK)
+            look = observer.look()
+        return look
+    finally:
+        observer.close()
+
+
+def _wants_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
+    """Only on a terminal that can, and not against https://no-color.org."""
+    return stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"

@@ -1,0 +1,126 @@
+"""The service: a look every interval, served in between, until it is told to stop."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from types import FrameType
+
+from microvm_exporter import __version__
+from microvm_exporter.config import ServeConfig
+from microvm_exporter.drift import Finding
+from microvm_exporter.look import Look, Observer
+from microvm_exporter.model import Collector
+from microvm_exporter.notify import Notifier
+from microvm_exporter.publish import publish
+from microvm_exporter.report import headline
+from microvm_exporter.server import WebServer
+from microvm_exporter.web import Board, make_app
+
+__all__ = ["serve"]
+
+_log = logging.getLogger(__name__)
+
+
+def serve(config: ServeConfig) -> None:
+    """Serve until SIGTERM or SIGINT. Raises UsageError when an address cannot be listened on."""
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    notifier = Notifier.from_environ(os.environ)
+    board = Board()
+    server = WebServer(make_app(board, config.telemetry_path), config.listen_addresses)
+    for address in server.start():
+        _log.info("listening", extra={"address": address, "version": __version__})
+    observer = Observer(config.sources)
+    refresher = _Refresher(config, observer, board, notifier, stop)
+    # A daemon: a look that hangs must not hold up the stop.
+    threading.Thread(target=refresher.run, name="refresh", daemon=True).start()
+    stop.wait()
+    _log.info("stopping")
+    notifier.stopping()
+    server.close()
+    observer.close()
+
+
+class _Refresher:
+    """Looks, publishes, and tells systemd and the log what changed."""
+
+    def __init__(
+        self,
+        config: ServeConfig,
+        observer: Observer,
+        board: Board,
+        notifier: Notifier,
+        stop: threading.Event,
+    ) -> None:
+        self._config = config
+        self._observer = observer
+        self._board = board
+        self._notifier = notifier
+        self._stop = stop
+        self._errors: dict[Collector, str | None] = dict.fromkeys(Collector)
+        self._findings: frozenset[Finding] = frozenset()
+        self._ready = False
+
+    def run(self) -> None:
+        """Refresh every interval until told to stop."""
+        due = time.monotonic()
+        while not self._stop.is_set():
+            try:
+                self._refresh()
+            except Exception:
+                # A defect in one look must not end the service: the age of the snapshot tells.
+                _log.exception("could not refresh the snapshot")
+            due = max(due + self._config.interval, time.monotonic())
+            self._sleep_until(due)
+
+    def _refresh(self) -> None:
+        look = self._observer.look()
+        self._board.publish(publish(look, self._config.telemetry_path))
+        self._log_collectors(look)
+        self._log_findings(look)
+        if self._ready:
+            self._notifier.status(headline(look))
+        else:
+            self._notifier.ready(headline(look))
+            self._ready = True
+
+    def _sleep_until(self, due: float) -> None:
+        """Sleep, and tell the watchdog meanwhile that all is well."""
+        beat = self._notifier.watchdog_interval or float("inf")
+        while not self._stop.is_set() and (left := due - time.monotonic()) > 0:
+            self._notifier.watchdog()
+            self._stop.wait(min(left, beat))
+
+    def _log_collectors(self, look: Look) -> None:
+        for name in Collector:
+            error = getattr(look.snapshot, name).error
+            if error == self._errors[name]:
+                continue
+            if error is None:
+                _log.info("collector works again", extra={"collector": name})
+            else:
+                _log.error("collector failed", extra={"collector": name, "error": error})
+            self._errors[name] = error
+
+    def _log_findings(self, look: Look) -> None:
+        findings = frozenset(look.judgement.findings)
+        new, gone = findings - self._findings, self._findings - findings
+        if new or gone:
+            counts = {"new": len(new), "gone": len(gone), "findings": len(findings)}
+            _log.info("findings changed", extra=counts)
+        for finding in findings - self._findings:
+            fields = {"kind": finding.kind, "vm": finding.vm, "object": finding.object}
+            _log.debug("found", extra=fields)
+        self._findings = findings
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    def handle(_: int, __: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
