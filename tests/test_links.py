@@ -210,12 +210,7 @@ def make_device_file(owner: str, kind: int = stat.S_IFCHR) -> None:
 @host
 def test_a_macvtap_is_ours_when_its_device_file_is(macvtap: Namespace) -> None:
     macvtap.run(lambda: make_device_file(OWNER))
-    macvtap.ip("link", "set", "veth0", "up")
-    macvtap.ip("link", "set", "veth1", "up")
-    macvtap.ip("link", "set", "vm-m", "up")
-    assert macvtap.collect().links == {
-        "vm-m": Link("vm-m", TAP_INDEX, LinkKind.MACVTAP, ours=True, carrier=True)
-    }
+    assert macvtap.collect().links == {"vm-m": Link("vm-m", TAP_INDEX, LinkKind.MACVTAP, ours=True)}
 
 
 @host
