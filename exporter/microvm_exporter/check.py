@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from typing import Final, TextIO, assert_never
 
 from microvm_exporter.config import CheckConfig
+from microvm_exporter.drift import Judgement
 from microvm_exporter.flags import ReportFormat
-from microvm_exporter.look import Look, Observer
+from microvm_exporter.observer import Observer
 from microvm_exporter.report import Status, render_json, render_text, status_of
 
 __all__ = ["check"]
@@ -23,28 +24,28 @@ _EXIT_STATUS: Final = {Status.CLEAN: 0, Status.DRIFT: 1, Status.UNKNOWN: 2}
 
 def check(config: CheckConfig) -> int:
     """Print the report on standard output and give the exit status."""
-    look = _look(config)
+    judgement = _look(config)
     match config.format:
         case ReportFormat.TEXT:
-            text = render_text(look, colour=_wants_colour(sys.stdout, os.environ))
+            text = render_text(judgement, colour=_wants_colour(sys.stdout, os.environ))
         case ReportFormat.JSON:
-            text = render_json(look)
+            text = render_json(judgement)
         case _:
             assert_never(config.format)
     # The report is UTF-8 whatever the locale is, and nothing in it may end the program.
     sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
     sys.stdout.flush()
-    return _EXIT_STATUS[status_of(look)]
+    return _EXIT_STATUS[status_of(judgement)]
 
 
-def _look(config: CheckConfig) -> Look:
+def _look(config: CheckConfig) -> Judgement:
     observer = Observer(config.sources)
     try:
-        look = observer.look()
-        if look.judgement.unconfirmed:
+        judgement = observer.look()
+        if judgement.unconfirmed:
             time.sleep(_SECOND_LOOK)
-            look = observer.look()
-        return look
+            judgement = observer.look()
+        return judgement
     finally:
         observer.close()
 

@@ -13,16 +13,15 @@ from prometheus_client.registry import Collector as FamilySource
 
 from microvm_exporter.drift import Judgement
 from microvm_exporter.metrics import METRICS, Metric, MetricType
-from microvm_exporter.model import Snapshot
 
 __all__ = ["render"]
 
 _PROCESS = ProcessCollector(registry=None)
 
 
-def render(snapshot: Snapshot, judgement: Judgement) -> tuple[bytes, bytes]:
+def render(judgement: Judgement) -> tuple[bytes, bytes]:
     """Give the text format and the OpenMetrics format of the same samples."""
-    source = _Ready([*_families(snapshot, judgement), *_PROCESS.collect()])
+    source = _Ready([*_families(judgement), *_PROCESS.collect()])
     return generate_latest(source), generate_openmetrics(source)  # type: ignore[no-untyped-call]
 
 
@@ -36,9 +35,9 @@ class _Ready(FamilySource):
         return self._families
 
 
-def _families(snapshot: Snapshot, judgement: Judgement) -> Iterator[Family]:
+def _families(judgement: Judgement) -> Iterator[Family]:
     for metric in METRICS:
-        samples = metric.samples(snapshot, judgement)
+        samples = metric.samples(judgement)
         if samples is None:
             continue
         family = _family(metric)

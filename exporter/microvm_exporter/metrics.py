@@ -18,7 +18,7 @@ from microvm_exporter import __version__
 from microvm_exporter.counts import count, failed_checks_by_template
 from microvm_exporter.drift import Judgement, Kind
 from microvm_exporter.drift.host import Vm
-from microvm_exporter.model import Collector, Leftouts, Origin, Reading, Snapshot, Template
+from microvm_exporter.model import Collector, Leftouts, Origin, Template
 
 __all__ = ["METRICS", "Metric", "MetricType", "Sample"]
 
@@ -41,13 +41,13 @@ class Metric:
     type: MetricType
     help: str
     labels: tuple[str, ...]
-    samples: Callable[[Snapshot, Judgement], Iterable[Sample] | None]
+    samples: Callable[[Judgement], Iterable[Sample] | None]
 
 
 def _gauge(
     name: str,
     labels: str,
-    samples: Callable[[Snapshot, Judgement], Iterable[Sample] | None],
+    samples: Callable[[Judgement], Iterable[Sample] | None],
     text: str,
 ) -> Metric:
     return Metric(name, MetricType.GAUGE, text, tuple(labels.split()), samples)
@@ -60,7 +60,7 @@ def _number(value: float | None) -> Iterable[Sample] | None:
     return None if value is None else [((), value)]
 
 
-def _present_units(_: Snapshot, judgement: Judgement) -> Iterable[Sample] | None:
+def _present_units(judgement: Judgement) -> Iterable[Sample] | None:
     if Collector.SYSTEMD not in judgement.host.sources:
         return None
     always = dict.fromkeys(
@@ -71,12 +71,12 @@ def _present_units(_: Snapshot, judgement: Judgement) -> Iterable[Sample] | None
     return [(key, n) for key, n in sorted((always | found).items())]
 
 
-def _failed_condition_checks(_: Snapshot, judgement: Judgement) -> Iterable[Sample] | None:
+def _failed_condition_checks(judgement: Judgement) -> Iterable[Sample] | None:
     checks = failed_checks_by_template(judgement)
     return None if checks is None else [((template,), n) for template, n in checks.items()]
 
 
-def _unit_templates(_: Snapshot, judgement: Judgement) -> Iterable[Sample] | None:
+def _unit_templates(judgement: Judgement) -> Iterable[Sample] | None:
     read = Collector.STATE in judgement.host.sources
     return _number(len(judgement.host.tree.templates) if read else None)
 
@@ -84,25 +84,25 @@ def _unit_templates(_: Snapshot, judgement: Judgement) -> Iterable[Sample] | Non
 # -------------------------------------------------------------------------------------- drift
 
 
-def _drifted_vms(_: Snapshot, judgement: Judgement) -> Iterable[Sample] | None:
+def _drifted_vms(judgement: Judgement) -> Iterable[Sample] | None:
     if judgement.judged != frozenset(Kind):
         return None
     return _number(len({finding.vm for finding in judgement.findings} - {""}))
 
 
-def _drift_findings(_: Snapshot, judgement: Judgement) -> Iterable[Sample]:
+def _drift_findings(judgement: Judgement) -> Iterable[Sample]:
     found = Counter(finding.kind for finding in judgement.findings)
     return [((kind,), found[kind]) for kind in Kind if kind in judgement.judged]
 
 
-def _drift_finding(_: Snapshot, judgement: Judgement) -> Iterable[Sample]:
+def _drift_finding(judgement: Judgement) -> Iterable[Sample]:
     return [((f.kind, f.severity, f.vm, f.object), 1) for f in judgement.findings]
 
 
 # ---------------------------------------------------------------------------------------- VMs
 
 
-def _vm_info(_: Snapshot, judgement: Judgement) -> Iterable[Sample] | None:
+def _vm_info(judgement: Judgement) -> Iterable[Sample] | None:
     if not judgement.host.sources >= {Collector.DECLARATION, Collector.SYSTEMD, Collector.STATE}:
         return None
     return [((vm.name, *_describe(vm)), 1) for vm in _vms(judgement)]
@@ -122,13 +122,13 @@ def _origin(vm: Vm) -> Origin:
     return Origin.UNKNOWN if vm.has_flake and vm.stopped else Origin.UNDECLARED
 
 
-def _vm_running(_: Snapshot, judgement: Judgement) -> Iterable[Sample] | None:
+def _vm_running(judgement: Judgement) -> Iterable[Sample] | None:
     if Collector.SYSTEMD not in judgement.host.sources:
         return None
     return [((vm.name,), vm.active) for vm in _vms(judgement)]
 
 
-def _vm_start_time(_: Snapshot, judgement: Judgement) -> Iterable[Sample] | None:
+def _vm_start_time(judgement: Judgement) -> Iterable[Sample] | None:
     if Collector.SYSTEMD not in judgement.host.sources:
         return None
     return [
@@ -138,7 +138,7 @@ def _vm_start_time(_: Snapshot, judgement: Judgement) -> Iterable[Sample] | None
     ]
 
 
-def _vm_restarts(_: Snapshot, judgement: Judgement) -> Iterable[Sample] | None:
+def _vm_restarts(judgement: Judgement) -> Iterable[Sample] | None:
     if Collector.SYSTEMD not in judgement.host.sources:
         return None
     return [((vm.name,), vm.service.restarts) for vm in _vms(judgement) if vm.service]
@@ -151,32 +151,28 @@ def _vms(judgement: Judgement) -> Iterator[Vm]:
 # ------------------------------------------------------------------------------- the exporter
 
 
-def _build_info(_: Snapshot, __: Judgement) -> Iterable[Sample]:
+def _build_info(_: Judgement) -> Iterable[Sample]:
     return [((__version__, platform.python_version()), 1)]
 
 
-def _readings(snapshot: Snapshot) -> dict[Collector, Reading[object]]:
-    return {name: getattr(snapshot, name) for name in Collector}
+def _collector_success(judgement: Judgement) -> Iterable[Sample]:
+    return [((name,), r.value is not None) for name, r in judgement.snapshot.readings().items()]
 
 
-def _collector_success(snapshot: Snapshot, _: Judgement) -> Iterable[Sample]:
-    return [((name,), r.value is not None) for name, r in _readings(snapshot).items()]
+def _collector_duration(judgement: Judgement) -> Iterable[Sample]:
+    return [((name,), r.duration) for name, r in judgement.snapshot.readings().items()]
 
 
-def _collector_duration(snapshot: Snapshot, _: Judgement) -> Iterable[Sample]:
-    return [((name,), r.duration) for name, r in _readings(snapshot).items()]
-
-
-def _collector_last_success(snapshot: Snapshot, _: Judgement) -> Iterable[Sample]:
+def _collector_last_success(judgement: Judgement) -> Iterable[Sample]:
     return [
         ((name,), r.last_success)
-        for name, r in _readings(snapshot).items()
+        for name, r in judgement.snapshot.readings().items()
         if r.last_success is not None
     ]
 
 
-def _left_out(snapshot: Snapshot, _: Judgement) -> Iterable[Sample]:
-    for name, reading in _readings(snapshot).items():
+def _left_out(judgement: Judgement) -> Iterable[Sample]:
+    for name, reading in judgement.snapshot.readings().items():
         left_out = getattr(reading.value, "left_out", None)
         if isinstance(left_out, Leftouts):
             yield ((name, "limit"), left_out.limit)
@@ -190,7 +186,7 @@ METRICS: Final = (
     _gauge(
         "microvm_declared_vms",
         "",
-        lambda _, j: _number(count(j).declared_vms),
+        lambda j: _number(count(j).declared_vms),
         "MicroVMs that are declared.",
     ),
     _gauge(
@@ -208,7 +204,7 @@ METRICS: Final = (
     _gauge(
         "microvm_stray_tap_devices",
         "",
-        lambda _, j: _number(count(j).stray_tap_devices),
+        lambda j: _number(count(j).stray_tap_devices),
         "TAP devices of the microvm user that no MicroVM claims.",
     ),
     _gauge(
@@ -293,7 +289,7 @@ METRICS: Final = (
     _gauge(
         "microvm_exporter_last_refresh_timestamp_seconds",
         "",
-        lambda s, _: _number(s.taken_at),
+        lambda j: _number(j.snapshot.taken_at),
         "Unix time when the snapshot served was taken.",
     ),
 )

@@ -13,7 +13,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 __all__ = [
     "HELPERS",
@@ -410,3 +410,7 @@ class Snapshot:
     systemd: Reading[UnitTable]
     links: Reading[LinkTable]
     state: Reading[StateTree]
+
+    def readings(self) -> Mapping[Collector, Reading[Any]]:
+        """Give the four readings by the name of their collector."""
+        return {name: getattr(self, name) for name in Collector}

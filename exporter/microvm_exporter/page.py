@@ -10,7 +10,7 @@ from typing import Final
 
 from microvm_exporter import __version__
 from microvm_exporter.counts import count
-from microvm_exporter.look import Look
+from microvm_exporter.drift import Judgement
 from microvm_exporter.model import Collector
 from microvm_exporter.report import COUNT_NAMES, headline
 from microvm_exporter.text import printable
@@ -40,7 +40,7 @@ pre { margin: 0; white-space: pre-wrap; font-size: .85rem; }
 """
 
 
-def render_page(look: Look, telemetry_path: str) -> str:
+def render_page(judgement: Judgement, telemetry_path: str) -> str:
     """Give the page as HTML; everything that comes from the host is escaped."""
     return "\n".join(
         [
@@ -48,29 +48,29 @@ def render_page(look: Look, telemetry_path: str) -> str:
             '<html lang="en"><head><meta charset="utf-8"><title>microvm-exporter</title>',
             '<meta name="viewport" content="width=device-width">',
             f"<style>{_STYLE}</style></head><body>",
-            f"<h1>{escape(headline(look))}</h1>",
+            f"<h1>{escape(headline(judgement))}</h1>",
             "<dl>",
-            *_counts(look),
+            *_counts(judgement),
             "</dl>",
-            *_failures(look),
-            *_findings(look),
+            *_failures(judgement),
+            *_findings(judgement),
             f'<p><a href="{escape(telemetry_path)}">Metrics</a> · microvm-exporter {__version__} · '
-            f"looked at {_utc(look.snapshot.taken_at)}</p>",
+            f"looked at {_utc(judgement.snapshot.taken_at)}</p>",
             "</body></html>",
             "",
         ]
     )
 
 
-def _counts(look: Look) -> Iterator[str]:
-    for name, value in asdict(count(look.judgement)).items():
+def _counts(judgement: Judgement) -> Iterator[str]:
+    for name, value in asdict(count(judgement)).items():
         shown = "unknown" if value is None else value
         yield f"<div><dt>{COUNT_NAMES[name]}</dt><dd>{shown}</dd></div>"
 
 
-def _failures(look: Look) -> Iterator[str]:
+def _failures(judgement: Judgement) -> Iterator[str]:
     for name in Collector:
-        error = getattr(look.snapshot, name).error
+        error = judgement.snapshot.readings()[name].error
         if error is not None:
             yield (
                 f'<p><span class="failed">could not read {name}</span>: '
@@ -78,8 +78,8 @@ def _failures(look: Look) -> Iterator[str]:
             )
 
 
-def _findings(look: Look) -> Iterator[str]:
-    findings = look.judgement.findings
+def _findings(judgement: Judgement) -> Iterator[str]:
+    findings = judgement.findings
     if not findings:
         return
     columns = ("severity", "MicroVM", "kind", "what, and what to do")

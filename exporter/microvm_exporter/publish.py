@@ -5,8 +5,8 @@ from __future__ import annotations
 import gzip
 from typing import Final
 
+from microvm_exporter.drift import Judgement
 from microvm_exporter.exposition import render
-from microvm_exporter.look import Look
 from microvm_exporter.page import render_page
 from microvm_exporter.web import Page, Published
 
@@ -16,13 +16,13 @@ __all__ = ["publish"]
 _GZIP_LEVEL: Final = 3
 
 
-def publish(look: Look, telemetry_path: str) -> Published:
+def publish(judgement: Judgement, telemetry_path: str) -> Published:
     """Give the pages of the look. The content types of metrics are negotiated by the server."""
-    text, openmetrics = render(look.snapshot, look.judgement)
+    text, openmetrics = render(judgement.snapshot, judgement)
     return Published(
         text=_page(text),
         openmetrics=_page(openmetrics),
-        index=_page(render_page(look, telemetry_path).encode(errors="backslashreplace")),
+        index=_page(render_page(judgement, telemetry_path).encode(errors="backslashreplace")),
     )
 
 

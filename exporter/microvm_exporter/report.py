@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Final, TypedDict
 
 from microvm_exporter.counts import count
-from microvm_exporter.drift import Finding, Severity
-from microvm_exporter.look import Look
-from microvm_exporter.model import Collector
+from microvm_exporter.drift import Finding, Judgement, Severity
 from microvm_exporter.text import printable
 
 __all__ = ["COUNT_NAMES", "Report", "Status", "headline", "render_json", "render_text", "status_of"]
 
 
 class Status(StrEnum):
-    """What a look came to. Drift that was found counts although a source is unknown: see text."""
+    """What a look came to."""
 
     CLEAN = "clean"
     DRIFT = "drift"
@@ -61,23 +60,24 @@ COUNT_NAMES: Final = {
 }
 _COLOURS: Final = {Severity.CRITICAL: "1;31", Severity.WARNING: "33", Severity.INFO: "36"}
 _BOLD: Final = "1"
-_FAINT: Final = "2"
+_WIDTH: Final = 88
+_INDENT: Final = " " * 14
 
 
-def status_of(look: Look) -> Status:
+def status_of(judgement: Judgement) -> Status:
     """Unknown when a source could not be read, whatever the others told."""
-    if any(not collector["success"] for collector in _collectors(look).values()):
+    if any(not collector["success"] for collector in _collectors(judgement).values()):
         return Status.UNKNOWN
-    return Status.DRIFT if look.judgement.findings else Status.CLEAN
+    return Status.DRIFT if judgement.findings else Status.CLEAN
 
 
-def render_json(look: Look) -> str:
+def render_json(judgement: Judgement) -> str:
     """Give the report as JSON."""
     report: Report = {
         "version": 1,
-        "status": status_of(look),
-        "counts": asdict(count(look.judgement)),
-        "collectors": _collectors(look),
+        "status": status_of(judgement),
+        "counts": asdict(count(judgement)),
+        "collectors": _collectors(judgement),
         "findings": [
             {
                 "kind": finding.kind,
@@ -87,41 +87,41 @@ def render_json(look: Look) -> str:
                 "summary": finding.summary,
                 "remedy": "\n".join(finding.remedy),
             }
-            for finding in look.judgement.findings
+            for finding in judgement.findings
         ],
     }
     return json.dumps(report, indent=2, ensure_ascii=False) + "\n"
 
 
-def render_text(look: Look, *, colour: bool) -> str:
+def render_text(judgement: Judgement, *, colour: bool) -> str:
     """Give the report for a terminal: a headline, then the findings VM by VM."""
     paint = _paint if colour else _plain
-    lines = [paint(_BOLD, headline(look)), ""]
-    for name, value in asdict(count(look.judgement)).items():
+    lines = [paint(_BOLD, headline(judgement)), ""]
+    for name, value in asdict(count(judgement)).items():
         lines.append(f"  {COUNT_NAMES[name]:<24}{'unknown' if value is None else value:>7}")
-    for name, collector in _collectors(look).items():
+    for name, collector in _collectors(judgement).items():
         if not collector["success"]:
             lines += ["", f"{paint('1;31', f'could not read {name}')}: {collector['error']}"]
-    for vm, findings in _by_vm(look.judgement.findings):
+    for vm, findings in _by_vm(judgement.findings):
         lines += ["", paint(_BOLD, vm or "on the host"), *_describe(findings, colour=colour)]
     return "\n".join(lines) + "\n"
 
 
-def headline(look: Look) -> str:
+def headline(judgement: Judgement) -> str:
     """Say in one sentence what the look came to."""
-    findings = look.judgement.findings
+    findings = judgement.findings
+    unread = sum(reading.value is None for reading in judgement.snapshot.readings().values())
+    suffix = f" {unread} of 4 sources could not be read." if unread else ""
     if not findings:
-        if status_of(look) is Status.UNKNOWN:
-            return "Not everything could be looked at; what could shows no drift."
-        return "No drift: what is there is what is declared."
+        return "No drift: what is there is what is declared." if not unread else "Unknown:" + suffix
     by_severity = [
         f"{n} {severity}"
         for severity in Severity
         if (n := sum(finding.severity is severity for finding in findings))
     ]
     vms = {finding.vm for finding in findings} - {""}
-    where = f"{len(vms)} {'MicroVM' if len(vms) == 1 else 'MicroVMs'}" if vms else "the host"
-    return f"{len(findings)} {_plural(findings)} on {where}: {', '.join(by_severity)}."
+    where = f" on {len(vms)} {'MicroVM' if len(vms) == 1 else 'MicroVMs'}" if vms else ""
+    return f"{len(findings)} {_plural(findings)}{where}: {', '.join(by_severity)}.{suffix}"
 
 
 def _plural(findings: Sequence[Finding]) -> str:
@@ -129,14 +129,21 @@ def _plural(findings: Sequence[Finding]) -> str:
 
 
 def _describe(findings: Sequence[Finding], *, colour: bool) -> Iterator[str]:
-    paint = _paint if colour else _plain
-    for finding in findings:
-        severity = paint(_COLOURS[finding.severity], f"{finding.severity:<8}")
-        yield f"  {severity}  {finding.kind:<20}  {finding.summary}"
-    yield "  " + paint(_FAINT, "what to do:")
-    # Several findings of one VM often have one cause and the same cure: say it once.
+    """Findings that the same lines cure stand together: commands of two cures do not mix."""
     for remedy in dict.fromkeys(finding.remedy for finding in findings):
-        yield from (f"    {line}" for line in remedy)
+        for finding in findings:
+            if finding.remedy == remedy:
+                yield from _say(finding, colour=colour)
+        yield from (f"{_INDENT}{line}" for line in remedy)
+
+
+def _say(finding: Finding, *, colour: bool) -> Iterator[str]:
+    first, *rest = textwrap.wrap(
+        f"{finding.kind}: {finding.summary}", _WIDTH, break_long_words=False, break_on_hyphens=False
+    )
+    severity = f"{finding.severity:<8}"
+    yield f"  {_paint(_COLOURS[finding.severity], severity) if colour else severity}  {first}"
+    yield from (f"            {line}" for line in rest)
 
 
 def _by_vm(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
@@ -146,14 +153,13 @@ def _by_vm(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
         yield name, [finding for finding in findings if finding.vm == name]
 
 
-def _collectors(look: Look) -> dict[str, CollectorReport]:
-    readings = {name: getattr(look.snapshot, name) for name in Collector}
+def _collectors(judgement: Judgement) -> dict[str, CollectorReport]:
     return {
         name: {
             "success": reading.value is not None,
             "error": None if reading.error is None else printable(reading.error),
         }
-        for name, reading in readings.items()
+        for name, reading in judgement.snapshot.readings().items()
     }
 
 

@@ -11,10 +11,10 @@ from types import FrameType
 
 from microvm_exporter import __version__
 from microvm_exporter.config import ServeConfig
-from microvm_exporter.drift import Finding
-from microvm_exporter.look import Look, Observer
+from microvm_exporter.drift import Finding, Judgement
 from microvm_exporter.model import Collector
 from microvm_exporter.notify import Notifier
+from microvm_exporter.observer import Observer
 from microvm_exporter.publish import publish
 from microvm_exporter.report import headline
 from microvm_exporter.server import WebServer
@@ -78,14 +78,14 @@ class _Refresher:
             self._sleep_until(due)
 
     def _refresh(self) -> None:
-        look = self._observer.look()
-        self._board.publish(publish(look, self._config.telemetry_path))
-        self._log_collectors(look)
-        self._log_findings(look)
+        judgement = self._observer.look()
+        self._board.publish(publish(judgement, self._config.telemetry_path))
+        self._log_collectors(judgement)
+        self._log_findings(judgement)
         if self._ready:
-            self._notifier.status(headline(look))
+            self._notifier.status(headline(judgement))
         else:
-            self._notifier.ready(headline(look))
+            self._notifier.ready(headline(judgement))
             self._ready = True
 
     def _sleep_until(self, due: float) -> None:
@@ -95,9 +95,9 @@ class _Refresher:
             self._notifier.watchdog()
             self._stop.wait(min(left, beat))
 
-    def _log_collectors(self, look: Look) -> None:
+    def _log_collectors(self, judgement: Judgement) -> None:
         for name in Collector:
-            error = getattr(look.snapshot, name).error
+            error = judgement.snapshot.readings()[name].error
             if error == self._errors[name]:
                 continue
             if error is None:
@@ -106,8 +106,8 @@ class _Refresher:
                 _log.error("collector failed", extra={"collector": name, "error": error})
             self._errors[name] = error
 
-    def _log_findings(self, look: Look) -> None:
-        findings = frozenset(look.judgement.findings)
+    def _log_findings(self, judgement: Judgement) -> None:
+        findings = frozenset(judgement.findings)
         new, gone = findings - self._findings, self._findings - findings
         if new or gone:
             counts = {"new": len(new), "gone": len(gone), "findings": len(findings)}

@@ -22,7 +22,6 @@ from microvm_exporter.model import (
     Unit,
     parse_unit_name,
 )
-from microvm_exporter.text import quote
 
 __all__ = ["condition_unmet", "would_not_start"]
 
@@ -137,8 +136,4 @@ def _unmet(host: Host, vm: Vm, conditions: tuple[Condition, ...]) -> str:
 
 
 def _mend(host: Host, vm: Vm) -> tuple[str, ...]:
-    if not vm.known:
-        return remedies.remove(host, vm)
-    if vm.declared:
-        return remedies.reinstall(vm)
-    return (f"# build {vm.name} again:", f"microvm -u {quote(vm.name)}", remedies.restart(vm))
+    return remedies.reinstall(vm) if vm.known else remedies.remove(host, vm)

@@ -107,26 +107,30 @@ def dangling_link(host: Host) -> Iterator[Finding]:
         if state:
             for link in (state.current, state.booted, state.toplevel):
                 if link and link.dangling:
-                    yield _dangling(vm.name, link)
+                    yield _dangling(vm, link)
         if (link := host.tree.gcroots.get(vm.name)) and link.dangling:
-            yield _dangling(vm.name, link)
+            yield _dangling(vm, link)
         # booted is only there while the VM runs, so booted-N of a stopped VM leads nowhere.
         link = host.tree.booted_gcroots.get(vm.name)
         if link and link.dangling and state is None and not _beyond_cap(host, vm):
-            yield _dangling(vm.name, link)
+            yield _dangling(vm, link)
 
 
-def _dangling(vm: str, link: Symlink) -> Finding:
+def _dangling(vm: Vm, link: Symlink) -> Finding:
     return found(
         Kind.DANGLING_LINK,
-        vm,
+        vm.name,
         link.path,
         f"{link.path} leads to {link.target}, which is not there",
-        (
-            f"# of a VM that is still wanted: install or update {vm} again; else:",
-            f"rm {quote(link.path)}",
-        ),
+        _relink(vm, link),
     )
+
+
+def _relink(vm: Vm, link: Symlink) -> tuple[str, ...]:
+    state = vm.state
+    if vm.known and state and link in (state.current, state.toplevel):
+        return remedies.reinstall(vm)
+    return (f"rm {quote(link.path)}",)
 
 
 def _declared(host: Host) -> Iterator[Vm]:

@@ -13,6 +13,7 @@ from microvm_exporter.model import InterfaceType, Link, LinkKind, Template
 __all__ = ["missing_interface", "owners_unknown", "stray_macvtap", "stray_tap"]
 
 _ON_HOST: Final = {InterfaceType.TAP: LinkKind.TAP, InterfaceType.MACVTAP: LinkKind.MACVTAP}
+_NAME: Final = {LinkKind.TAP: "TAP", LinkKind.MACVTAP: "macvtap"}
 _HELPER: Final = {LinkKind.TAP: Template.TAP, LinkKind.MACVTAP: Template.MACVTAP}
 
 
@@ -31,7 +32,7 @@ def missing_interface(host: Host) -> Iterator[Finding]:
                 Kind.MISSING_INTERFACE,
                 vm.name,
                 interface.id,
-                f"{vm.name} runs but its {kind} {interface.id} is not on the host",
+                f"{vm.name} runs but its {_NAME[kind]} {interface.id} is not on the host",
                 (*remedies.look_at_unit(helper), "# restarts the guest:", remedies.restart(vm)),
             )
 
@@ -89,6 +90,6 @@ def _stray(kind: Kind, link: Link, owner: Vm | None) -> Finding:
         kind,
         owner.name if owner else "",
         link.name,
-        f"{link.kind} {link.name} belongs to {whose} and is still there",
-        (remedies.delete_link(link.kind, link.name),),
+        f"{_NAME[link.kind]} {link.name} belongs to {whose} and is still there",
+        (remedies.delete_link(link.name),),
     )

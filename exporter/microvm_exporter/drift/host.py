@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from microvm_exporter.model import (
+    HELPERS,
     Collector,
     Declaration,
     DeclaredVm,
     Interface,
     LinkTable,
     Origin,
-    Reading,
     Runner,
     Snapshot,
     StateTree,
@@ -172,10 +172,8 @@ class Host:
 
     def members(self, vm: Vm) -> Iterator[str]:
         """Name the units that a safe stop of the VM has to name together, ``microvm@`` first."""
-        for template in Template:
-            if template in vm.units or (
-                template is not Template.INSTALL and template in self.tree.templates
-            ):
+        for template in (Template.MICROVM, *HELPERS):
+            if template in vm.units or template in self.tree.templates:
                 yield f"{template}{vm.name}.service"
 
 
@@ -205,14 +203,10 @@ def join(snapshot: Snapshot, remembered: Mapping[str, tuple[Interface, ...]]) ->
         name: _join_vm(name, declaration, units, by_vm, tree, imperative, remembered)
         for name in sorted(names)
     }
-    readings: dict[Collector, Reading[Any]] = {
-        Collector.DECLARATION: snapshot.declaration,
-        Collector.SYSTEMD: snapshot.systemd,
-        Collector.LINKS: snapshot.links,
-        Collector.STATE: snapshot.state,
-    }
     return Host(
-        sources=frozenset(name for name, reading in readings.items() if reading.value is not None),
+        sources=frozenset(
+            name for name, reading in snapshot.readings().items() if reading.value is not None
+        ),
         vms=vms,
         declaration=declaration,
         units=units,

@@ -92,6 +92,7 @@ class Judgement:
     ``unconfirmed`` tells that something has to be seen a second time before it counts.
     """
 
+    snapshot: Snapshot
     host: Host
     findings: tuple[Finding, ...]
     judged: frozenset[Kind]
@@ -118,6 +119,7 @@ def judge(snapshot: Snapshot, memory: Memory) -> Judgement:
             else:
                 unconfirmed = True
     return Judgement(
+        snapshot=snapshot,
         host=host,
         findings=tuple(sorted(fired, key=finding_order)),
         judged=judged,

@@ -8,12 +8,11 @@ directory that follows at once makes them fail and leak the TAP (20 and 13 of 20
 from __future__ import annotations
 
 from microvm_exporter.drift.host import Host, Vm
-from microvm_exporter.model import LinkKind
+from microvm_exporter.model import Origin
 from microvm_exporter.text import quote
 
 __all__ = [
     "delete_link",
-    "forget_units",
     "look_at_unit",
     "reinstall",
     "remove",
@@ -32,18 +31,13 @@ def restart(vm: Vm) -> str:
     return f"systemctl restart {quote(f'microvm@{vm.name}.service')}"
 
 
-def forget_units(host: Host, vm: Vm) -> str:
-    """Let systemd forget that units of the VM failed, which also unloads them."""
-    return f"systemctl reset-failed {' '.join(quote(unit) for unit in host.members(vm))}"
-
-
 def remove(host: Host, vm: Vm) -> tuple[str, ...]:
     """Remove everything the VM left, in an order that leaks nothing."""
     lines = [f"# to keep {vm.name}: declare it again, or accept it as imperative; to remove it:"]
     if vm.units:
         lines.append(stop(host, vm))
-    if any(unit.active_state == "failed" for unit in vm.units.values()):
-        lines.append(forget_units(host, vm))
+    if failed := [quote(u.name) for _, u in sorted(vm.units.items()) if u.active_state == "failed"]:
+        lines.append(f"systemctl reset-failed {' '.join(failed)}")
     if vm.state is not None:
         lines.append("# its disk images may be in here: keep what is still needed")
         lines.append(f"rm -rf {quote(vm.state.path)}")
@@ -54,8 +48,12 @@ def remove(host: Host, vm: Vm) -> tuple[str, ...]:
 
 
 def reinstall(vm: Vm) -> tuple[str, ...]:
-    """Bring ``STATE/N`` of a declared VM back to what is declared."""
-    return (f"systemctl restart {quote(f'install-microvm-{vm.name}.service')}", restart(vm))
+    """Bring ``STATE/N`` of a known VM back to what is wanted, and run that if it should run."""
+    restarts = (restart(vm),) if vm.autostart or vm.running else ()
+    if vm.declared is None or (vm.declared.origin is Origin.DEPLOYED and vm.state):
+        # install-microvm-N is not for this one: it is absent, or skipped once STATE/N is there.
+        return (f"microvm -u {quote(vm.name)}", *restarts)
+    return (f"systemctl restart {quote(f'install-microvm-{vm.name}.service')}", *restarts)
 
 
 def look_at_unit(unit: str) -> tuple[str, ...]:
@@ -63,10 +61,6 @@ def look_at_unit(unit: str) -> tuple[str, ...]:
     return (f"systemctl status {quote(unit)}", f"journalctl -b -u {quote(unit)} -n 50")
 
 
-def delete_link(kind: LinkKind, name: str) -> str:
-    """Delete a device. ``ip tuntap del`` is for TAPs only: it refuses anything else."""
-    match kind:
-        case LinkKind.TAP:
-            return f"ip tuntap del name {quote(name)} mode tap"
-        case LinkKind.MACVTAP:
-            return f"ip link delete dev {quote(name)}"
+def delete_link(name: str) -> str:
+    """Delete a device. ``ip tuntap del`` would have to be told its flags."""
+    return f"ip link delete dev {quote(name)}"

@@ -48,7 +48,7 @@ def helper_without_vm(host: Host) -> Iterator[Finding]:
                     vm.name,
                     helper.name,
                     f"{helper.name} is active but microvm@{vm.name}.service is not",
-                    (remedies.stop(host, vm),),
+                    (f"# unless {vm.name} is about to start:", remedies.stop(host, vm)),
                 )
 
 

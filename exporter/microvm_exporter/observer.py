@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from microvm_exporter.collectors.declaration import DeclarationFile, declare_from_host
@@ -25,7 +24,7 @@ from microvm_exporter.model import (
 )
 from microvm_exporter.worker import Worker
 
-__all__ = ["Look", "Observer"]
+__all__ = ["Observer"]
 
 DEFAULT_STATE_DIR: Final = "/var/lib/microvms"
 """``microvm.stateDir``'s default."""
@@ -40,14 +39,6 @@ DEFAULT_UNIT_PATH: Final = (
 
 _DEADLINE: Final = 10.0
 """Seconds that a phase of a look may take; a full look at 1,000 VMs takes under 3."""
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What was seen, and what it means."""
-
-    snapshot: Snapshot
-    judgement: Judgement
 
 
 class Observer:
@@ -74,12 +65,11 @@ class Observer:
         self._state_dir = DEFAULT_STATE_DIR
         self._memory = Memory()
 
-    def look(self) -> Look:
+    def look(self) -> Judgement:
         """Take a snapshot and judge it."""
-        snapshot = self._take()
-        judgement = judge(snapshot, self._memory)
+        judgement = judge(self._take(), self._memory)
         self._memory = judgement.memory
-        return Look(snapshot, judgement)
+        return judgement
 
     def close(self) -> None:
         """End the threads and the connection to the bus."""

@@ -1,0 +1,150 @@
+"""What is printed for a snapshot: metrics, reports and page, against files and by parsing it."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+from collections.abc import Callable, Iterable
+
+import pytest
+from prometheus_client.core import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.parser import text_string_to_metric_families as parse_text
+
+from golden import assert_golden
+from microvm_exporter import __version__
+from microvm_exporter.exposition import render
+from microvm_exporter.metrics import METRICS
+from microvm_exporter.model import Collector
+from microvm_exporter.page import render_page
+from microvm_exporter.report import Status, render_json, render_text, status_of
+from test_drift import DRIFT
+from world import World, healthy_world
+
+SPOILS = {name: spoil for name, spoil, _ in DRIFT}
+HOSTILE = 'a"b\\c\nd\x1b[31m\udcff</td>'
+
+
+def _drifted() -> World:
+    world = healthy_world()
+    for name in ("removed firewall", "runner without microvm-run", "leaked TAP", "outdated"):
+        SPOILS[name](world)
+    return world
+
+
+def _unknown() -> World:
+    world = _drifted()
+    world.unread[Collector.SYSTEMD] = "no system bus at unix:path=/run/dbus/system_bus_socket"
+    return world
+
+
+def _empty() -> World:
+    return World(templates={})
+
+
+WORLDS: dict[str, Callable[[], World]] = {
+    "healthy": healthy_world,
+    "drifted": _drifted,
+    "unknown": _unknown,
+    "empty": _empty,
+}
+
+
+def own_metrics(text: str) -> str:
+    """The metrics without the process's own, and with the versions left open."""
+    lines = [line for line in text.splitlines() if "process_" not in line]
+    text = "\n".join(lines) + "\n"
+    return text.replace(__version__, "VERSION").replace(platform.python_version(), "PYTHON")
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_metrics_when_rendered(name: str) -> None:
+    text, _ = render(WORLDS[name]().judge())
+    assert_golden(f"{name}/metrics.prom", own_metrics(text.decode()))
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_report_when_rendered(name: str) -> None:
+    judgement = WORLDS[name]().judge()
+    assert_golden(f"{name}/report.txt", render_text(judgement, colour=False))
+    assert_golden(f"{name}/report.json", render_json(judgement))
+
+
+def test_status_when_drift_and_unknown() -> None:
+    assert [status_of(make().judge()) for make in WORLDS.values()] == [
+        Status.CLEAN,
+        Status.DRIFT,
+        Status.UNKNOWN,
+        Status.CLEAN,
+    ]
+
+
+def test_colour_when_asked_for_changes_nothing_but_colour() -> None:
+    judgement = _drifted().judge()
+    coloured = render_text(judgement, colour=True)
+    assert "\x1b[1;31m" in coloured
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == render_text(judgement, colour=False)
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_formats_hold_the_same_samples(name: str) -> None:
+    text, openmetrics = (body.decode() for body in render(WORLDS[name]().judge()))
+    assert _samples(parse_text(text)) == _samples(parse_openmetrics(openmetrics))
+
+
+def test_metrics_are_declared_once_and_all_used() -> None:
+    names = [metric.name for metric in METRICS]
+    assert len(set(names)) == len(names)
+    text, _ = render(_drifted().judge())
+    assert [name for name in names if f"\n{name}" not in text.decode()] == []
+
+
+def test_series_budget_when_there_is_no_drift() -> None:
+    """At most 10 series a VM and 80 a host, the process's own included."""
+    text, _ = render(healthy_world().judge())
+    series = [line for line in text.decode().splitlines() if not line.startswith("#")]
+    of_vms = [line for line in series if 'vm="' in line]
+    assert len(of_vms) <= 10 * 10
+    assert len(series) - len(of_vms) <= 80
+
+
+def test_hostile_names_when_rendered() -> None:
+    world = _drifted()
+    world.link(HOSTILE)
+    judgement = world.judge()
+    text, openmetrics = (body.decode() for body in render(judgement))
+    parsed = {label for _, labels, _ in _samples(parse_text(text)) for _, label in labels}
+    assert 'a"b\\c\nd\x1b[31m\\udcff</td>' in parsed
+    assert _samples(parse_text(text)) == _samples(parse_openmetrics(openmetrics))
+    report = render_text(judgement, colour=False)
+    assert [c for c in report if not c.isprintable() and c != "\n"] == []
+    assert "ip link delete dev $'a\"b\\x5cc\\x0ad\\x1b[31m\\xff</td>'" in report
+    assert json.loads(render_json(judgement))["status"] == "drift"
+    page = render_page(judgement, "/metrics")
+    assert "[31m\\xff</td>" not in page
+    assert "&lt;/td&gt;" in page
+
+
+def test_page_when_there_is_more_than_a_page_can_hold() -> None:
+    world = healthy_world()
+    for number in range(500):
+        world.link(f"leak{number}")
+    page = render_page(world.judge(), "/metrics")
+    assert page.count("<tr>") == 201
+    assert "and 300 more" in page
+
+
+def test_page_says_what_could_not_be_read() -> None:
+    page = render_page(_unknown().judge(), "/metrics")
+    assert "could not read systemd" in page
+    assert "<dd>unknown</dd>" in page
+
+
+def _samples(families: Iterable[Metric]) -> list[tuple[str, tuple[tuple[str, str], ...], float]]:
+    return sorted(
+        (sample.name, tuple(sorted(sample.labels.items())), sample.value)
+        for family in families
+        for sample in family.samples
+        if not sample.name.startswith("process_")
+    )

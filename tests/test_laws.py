@@ -1,0 +1,125 @@
+"""Laws of the drift model, on hosts that Hypothesis puts together and breaks."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from microvm_exporter.drift import RULES, Kind, judge
+from microvm_exporter.drift.kinds import finding_order
+from microvm_exporter.model import Collector, Interface, Origin, Snapshot
+from test_drift import DRIFT, NORMAL
+from world import World, brief, healthy_world, macvtap, tap
+
+K = TypeVar("K")
+V = TypeVar("V")
+Spoil = Callable[[World], None]
+
+origins = st.sampled_from(
+    [Origin.DECLARATIVE, Origin.FLAKE, Origin.DEPLOYED, Origin.IMPERATIVE],
+)
+
+
+@st.composite
+def healthy_hosts(draw: st.DrawFn) -> World:
+    world = World()
+    names = draw(st.lists(st.from_regex(r"[a-z][a-z0-9.-]{0,8}", fullmatch=True), unique=True))
+    for name in names:
+        running = draw(st.booleans())
+        devices: tuple[Interface, ...] = tuple(
+            make(f"{prefix}{len(world.links)}-{name}"[:15])
+            for make, prefix in ((tap, "t"), (macvtap, "m"))
+            if draw(st.booleans())
+        )
+        autostart = running and draw(st.booleans())
+        world.add(name, draw(origins), interfaces=devices, running=running, autostart=autostart)
+    if not names:
+        world.templates = {}
+    return world
+
+
+@st.composite
+def spoiled_hosts(draw: st.DrawFn) -> World:
+    """The healthy host of the table with some of the table's changes, those that still fit."""
+    world = healthy_world()
+    spoils: list[Spoil] = [case[1] for case in (*DRIFT, *NORMAL)]
+    for spoil in draw(st.lists(st.sampled_from(spoils), max_size=5, unique=True)):
+        try:
+            spoil(world)
+        except (KeyError, AssertionError):  # an earlier change took away what this one changes
+            continue
+    return world
+
+
+def shuffled(snapshot: Snapshot, seed: int) -> Snapshot:
+    """The same snapshot with every mapping and sequence in another order."""
+    order = random.Random(seed)
+
+    def shuffle(mapping: Mapping[K, V]) -> dict[K, V]:
+        items = list(mapping.items())
+        order.shuffle(items)
+        return dict(items)
+
+    units, tree = snapshot.systemd.value, snapshot.state.value
+    links, declaration = snapshot.links.value, snapshot.declaration.value
+    assert units is not None
+    assert tree is not None
+    assert links is not None
+    assert declaration is not None
+    files = list(tree.unit_files)
+    order.shuffle(files)
+    return replace(
+        snapshot,
+        declaration=replace(
+            snapshot.declaration, value=replace(declaration, vms=shuffle(declaration.vms))
+        ),
+        systemd=replace(snapshot.systemd, value=replace(units, units=shuffle(units.units))),
+        links=replace(snapshot.links, value=replace(links, links=shuffle(links.links))),
+        state=replace(
+            snapshot.state,
+            value=replace(
+                tree,
+                vms=shuffle(tree.vms),
+                gcroots=shuffle(tree.gcroots),
+                templates=shuffle(tree.templates),
+                unit_files=tuple(files),
+            ),
+        ),
+    )
+
+
+@given(healthy_hosts())
+def test_healthy_host_has_no_finding(world: World) -> None:
+    judgement = world.judge()
+    assert brief(judgement.findings) == []
+    assert judgement.judged == set(Kind)
+
+
+@given(spoiled_hosts(), st.integers())
+def test_order_of_input_does_not_matter(world: World, seed: int) -> None:
+    judgement = world.judge()
+    again = judge(shuffled(world.snapshot(), seed), judgement.memory)
+    assert again.findings == judgement.findings
+
+
+@given(spoiled_hosts())
+def test_findings_are_sorted_and_last_while_nothing_changes(world: World) -> None:
+    judgement = world.judge()
+    assert list(judgement.findings) == sorted(judgement.findings, key=finding_order)
+    assert len(set(judgement.findings)) == len(judgement.findings)
+    assert judge(world.snapshot(), judgement.memory).findings == judgement.findings
+
+
+@given(spoiled_hosts(), st.sets(st.sampled_from(Collector), min_size=1))
+def test_unknown_never_turns_into_missing(world: World, unread: set[Collector]) -> None:
+    """What is found without a source is also found with it."""
+    full = set(brief(world.judge().findings))
+    world.unread = dict.fromkeys(unread, "could not be read")
+    partial = world.judge()
+    assert set(brief(partial.findings)) <= full
+    assert all(not RULES[kind].sources & unread for kind in partial.judged)
