@@ -1,0 +1,74 @@
+"""Write what the documentation derives from the code: docs/metrics.md and the README's flags.
+
+``--check`` writes nothing and fails when a file is not what the code makes.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from microvm_exporter.drift import RULES, SEVERITIES, Kind
+from microvm_exporter.metrics import METRICS
+from microvm_exporter.usage import flags_table
+
+ROOT = Path(__file__).parents[1]
+BEGIN = "<!-- flags: made by `make docs` -->\n"
+END = "<!-- end of flags -->\n"
+
+
+def main() -> int:
+    readme = ROOT / "README.md"
+    wanted = {
+        ROOT / "docs" / "metrics.md": "\n".join(metrics_page()) + "\n",
+        readme: with_flags(readme.read_text()),
+    }
+    stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    if "--check" in sys.argv:
+        for path in stale:
+            print(f"{path.relative_to(ROOT)} is not what the code makes: make docs", file=sys.stderr)
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(wanted[path])
+    return 0
+
+
+def with_flags(readme: str) -> str:
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{flags_table()}\n{END}{after}"
+
+
+def metrics_page() -> Iterator[str]:
+    yield "# Metrics\n"
+    yield "Made by `make docs` from `exporter/microvm_exporter/metrics.py`. A metric that needs a"
+    yield "source which could not be read is absent: a zero means looked, and found none.\n"
+    yield "| metric | type | labels | meaning |"
+    yield "| --- | --- | --- | --- |"
+    for metric in METRICS:
+        labels = ", ".join(f"`{label}`" for label in metric.labels)
+        yield f"| `{metric.name}` | {metric.type} | {labels} | {metric.help} |"
+    yield "\nThe exporter's own process is there too, as `process_*`.\n"
+    yield "# Kinds of drift\n"
+    yield "The label `kind` of `microvm_drift_findings` and `microvm_drift_finding`. A kind is only"
+    yield "judged when its sources were read. *Twice*: it has to be seen in two looks running, and so"
+    yield "has any kind while a job of systemd's is pending for a unit of the VM.\n"
+    yield "| kind | severity | fires when | sources |"
+    yield "| --- | --- | --- | --- |"
+    for kind in Kind:
+        rule = RULES[kind]
+        sources = ", ".join(sorted(rule.sources))
+        fires = first_paragraph(rule.find) + (" *Twice.*" if rule.twice else "")
+        yield f"| `{kind}` | {SEVERITIES[kind]} | {fires} | {sources} |"
+    yield "\n`condition_unmet` of `microvm@` itself is critical."
+
+
+def first_paragraph(thing: object) -> str:
+    text = inspect.getdoc(thing) or ""
+    return " ".join(text.split("\n\n")[0].split()).replace("``", "`")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""A collector that fails or hangs costs its own reading and nothing else."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from microvm_exporter.errors import CollectorError
+from microvm_exporter.worker import Worker
+
+NOW = 1000.0
+
+
+def soon() -> float:
+    return time.monotonic() + 0.1
+
+
+def late() -> float:
+    return time.monotonic() + 30
+
+
+def make() -> Worker[int]:
+    return Worker("test", clock=lambda: NOW)
+
+
+def test_reading_when_the_collector_succeeds() -> None:
+    worker = make()
+    worker.start(lambda: 7)
+    reading = worker.finish(late())
+    assert (reading.value, reading.error, reading.last_success) == (7, None, NOW)
+
+
+def test_reading_when_the_collector_fails_keeps_the_last_success() -> None:
+    def fail() -> int:
+        raise CollectorError("no such file: /x")
+
+    worker = make()
+    worker.start(lambda: 7)
+    worker.finish(late())
+    worker.start(fail)
+    reading = worker.finish(late())
+    assert (reading.value, reading.error, reading.last_success) == (None, "no such file: /x", NOW)
+
+
+def test_reading_when_the_collector_has_a_defect() -> None:
+    worker = make()
+    worker.start(lambda: 1 // 0)
+    reading = worker.finish(late())
+    assert reading.value is None
+    assert reading.error == "unexpected ZeroDivisionError: integer division or modulo by zero"
+
+
+def test_collector_that_hangs_is_unknown_and_not_called_again_before_it_comes_back() -> None:
+    release = threading.Event()
+    calls = []
+
+    def hang() -> int:
+        calls.append(1)
+        release.wait(30)
+        return 1
+
+    worker = make()
+    worker.start(hang)
+    assert worker.finish(soon()).error is not None
+    worker.start(hang)
+    reading = worker.finish(soon())
+    assert (reading.value, len(calls)) == (None, 1)
+    assert reading.error is not None
+    assert "no answer after" in reading.error
+    release.set()
+    assert worker.finish(late()).value == 1
+    worker.start(lambda: 2)
+    assert worker.finish(late()).value == 2
+
+
+def test_close_ends_the_thread() -> None:
+    before = threading.active_count()
+    worker = make()
+    assert threading.active_count() == before + 1
+    worker.close()
+    deadline = time.monotonic() + 5
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
