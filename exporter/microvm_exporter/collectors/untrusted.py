@@ -1,0 +1,159 @@
+"""Looking at files that whoever broke out of a guest may have put there.
+
+``STATE`` and all below belongs to the microvm user, the user that runs the hypervisors. So a file
+may be a fifo, a device, a loop or a gigabyte, may lead anywhere, and may be another one by the time
+of the next look. These functions take a bounded number of system calls and bytes, wait for nothing,
+and open no device: opening one can act (``/dev/watchdog`` reboots the machine).
+
+All of them raise `OSError` when an object cannot be looked at or is not what it should be. That it
+is not there is an answer, not an error.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from microvm_exporter.model import Leftouts, Symlink
+
+__all__ = [
+    "FILE_MAX",
+    "Tally",
+    "exists",
+    "has_entry",
+    "is_missing",
+    "open_directory",
+    "read_file",
+    "read_symlink",
+]
+
+FILE_MAX: Final = 64 * 1024
+"""Longest file that is read, in bytes. Real metadata has a line for each device."""
+
+_MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+
+
+@dataclass(slots=True)
+class Tally:
+    """`Leftouts` while they are counted."""
+
+    limit: int = 0
+    name: int = 0
+    unreadable: int = 0
+
+    def leftouts(self) -> Leftouts:
+        """Return the counts as a record."""
+        return Leftouts(self.limit, self.name, self.unreadable)
+
+
+def is_missing(error: OSError) -> bool:
+    """Tell whether the error says that nothing is there, a loop included."""
+    return error.errno in _MISSING
+
+
+@contextmanager
+def open_directory(path: str, *, dir_fd: int | None = None, listing: bool = False) -> Iterator[int]:
+    """Give a descriptor to look up names under, following links; with ``listing`` also to scan."""
+    mode = os.O_RDONLY if listing else os.O_PATH
+    fd = os.open(path, mode | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def exists(path: str, *, dir_fd: int | None = None) -> bool:
+    """Tell whether anything is there, following links, as ``ConditionPathExists=`` does."""
+    try:
+        os.stat(path, dir_fd=dir_fd)
+    except OSError as error:
+        if is_missing(error):
+            return False
+        raise
+    return True
+
+
+def read_symlink(path: str, *, dir_fd: int) -> Symlink | None:
+    """Read the link that has the last component of the path as its name under ``dir_fd``.
+
+    An entry that is not a link leads to itself: something is there, though not what should be.
+    """
+    name = path.rpartition("/")[2]
+    try:
+        target = os.readlink(name, dir_fd=dir_fd)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        target = path
+    return Symlink(path, target, _is_dangling(name, dir_fd))
+
+
+def _is_dangling(name: str, dir_fd: int) -> bool:
+    try:
+        return not exists(name, dir_fd=dir_fd)
+    except OSError:
+        return False  # cannot be told: never taken for missing
+
+
+def read_file(path: str, *, dir_fd: int | None = None, trusted: bool = False) -> bytes | None:
+    """Read a regular file of at most `FILE_MAX` bytes, following links; None when not there.
+
+    Unless ``trusted``, only what all the world may read: else a link to a file that only root
+    may read would have a root exporter publish its lines.
+    """
+    try:
+        handle = os.open(path, os.O_PATH | os.O_CLOEXEC, dir_fd=dir_fd)
+    except OSError as error:
+        if is_missing(error):
+            return None
+        raise
+    try:
+        size = _check_file(os.fstat(handle), trusted)
+        return _read_handle(handle) if size else b""
+    finally:
+        os.close(handle)
+
+
+def _check_file(status: os.stat_result, trusted: bool) -> int:
+    """Return the size, which is 0 for what procfs and tracefs make up, some of it by waiting."""
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    if not trusted and not status.st_mode & stat.S_IROTH:
+        raise OSError(errno.EACCES, "not readable by everyone")
+    if status.st_size > FILE_MAX:
+        raise OSError(errno.EFBIG, f"longer than {FILE_MAX} bytes")
+    return status.st_size
+
+
+def _read_handle(handle: int) -> bytes:
+    # O_NONBLOCK: opening a file under a lease (fcntl(2)) waits for its holder otherwise.
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    fd = os.open(f"/proc/self/fd/{handle}", flags)
+    try:
+        data = os.read(fd, FILE_MAX + 1)
+    finally:
+        os.close(fd)
+    if len(data) > FILE_MAX:
+        raise OSError(errno.EFBIG, f"longer than {FILE_MAX} bytes")
+    return data
+
+
+def has_entry(path: str, *, dir_fd: int) -> bool:
+    """Tell whether a directory has an entry, at the cost of its first block however many it has."""
+    try:
+        with (
+            open_directory(path, dir_fd=dir_fd, listing=True) as fd,
+            os.scandir(fd) as entries,
+        ):
+            return next(entries, None) is not None
+    except OSError as error:
+        if is_missing(error):
+            return False
+        raise
