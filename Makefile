@@ -20,8 +20,8 @@ demo: setup ## a disposable host with drift, its report and metrics (ends by its
 bench: setup ## refresh and scrape with 1,000 VMs, beside node_exporter's systemd collector
 	@PYTHONPATH=tests $(PYTHON) -m host.bench
 
-docs: setup ## print docs/metrics.md from the metrics that the code declares
-	$(PYTHON) -m microvm_exporter.metrics > docs/metrics.md
+docs: setup ## docs/metrics.md and the README's flags, from what the code declares
+	$(PYTHON) scripts/docs.py
 
 format: setup ## format the code and mend what the linter can
 	$(PYTHON) -m ruff check --fix
