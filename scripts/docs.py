@@ -28,7 +28,9 @@ def main() -> int:
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
         for path in stale:
-            print(f"{path.relative_to(ROOT)} is not what the code makes: make docs", file=sys.stderr)
+            print(
+                f"{path.relative_to(ROOT)} is not what the code makes: make docs", file=sys.stderr
+            )
         return 1 if stale else 0
     for path in stale:
         path.write_text(wanted[path])
@@ -53,8 +55,8 @@ def metrics_page() -> Iterator[str]:
     yield "\nThe exporter's own process is there too, as `process_*`.\n"
     yield "# Kinds of drift\n"
     yield "The label `kind` of `microvm_drift_findings` and `microvm_drift_finding`. A kind is only"
-    yield "judged when its sources were read. *Twice*: it has to be seen in two looks running, and so"
-    yield "has any kind while a job of systemd's is pending for a unit of the VM.\n"
+    yield "judged when its sources were read. *Twice*: it has to be seen in two looks running, and"
+    yield "so has any kind while a job of systemd's is pending for a unit of the VM.\n"
     yield "| kind | severity | fires when | sources |"
     yield "| --- | --- | --- | --- |"
     for kind in Kind:

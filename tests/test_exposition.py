@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterable
 
 import pytest
 from prometheus_client.core import Metric
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as parse_openmetrics,
+)
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from golden import assert_golden
@@ -90,7 +92,7 @@ def test_colour_when_asked_for_changes_nothing_but_colour() -> None:
 @pytest.mark.parametrize("name", WORLDS)
 def test_formats_hold_the_same_samples(name: str) -> None:
     text, openmetrics = (body.decode() for body in render(WORLDS[name]().judge()))
-    assert _samples(parse_text(text)) == _samples(parse_openmetrics(openmetrics))
+    assert _samples(parse_text(text)) == _samples(parse_openmetrics(openmetrics))  # type: ignore[no-untyped-call]
 
 
 def test_metrics_are_declared_once_and_all_used() -> None:
@@ -116,7 +118,7 @@ def test_hostile_names_when_rendered() -> None:
     text, openmetrics = (body.decode() for body in render(judgement))
     parsed = {label for _, labels, _ in _samples(parse_text(text)) for _, label in labels}
     assert 'a"b\\c\nd\x1b[31m\\udcff</td>' in parsed
-    assert _samples(parse_text(text)) == _samples(parse_openmetrics(openmetrics))
+    assert _samples(parse_text(text)) == _samples(parse_openmetrics(openmetrics))  # type: ignore[no-untyped-call]
     report = render_text(judgement, colour=False)
     assert [c for c in report if not c.isprintable() and c != "\n"] == []
     assert "ip link delete dev $'a\"b\\x5cc\\x0ad\\x1b[31m\\xff</td>'" in report

@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 from typing import Final
 
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
+
 from microvm_exporter.drift import Judgement
 from microvm_exporter.exposition import render
 from microvm_exporter.page import render_page
@@ -17,14 +20,15 @@ _GZIP_LEVEL: Final = 3
 
 
 def publish(judgement: Judgement, telemetry_path: str) -> Published:
-    """Give the pages of the look. The content types of metrics are negotiated by the server."""
-    text, openmetrics = render(judgement.snapshot, judgement)
+    """Give the pages of the look."""
+    text, openmetrics = render(judgement)
+    index = render_page(judgement, telemetry_path).encode(errors="backslashreplace")
     return Published(
-        text=_page(text),
-        openmetrics=_page(openmetrics),
-        index=_page(render_page(judgement, telemetry_path).encode(errors="backslashreplace")),
+        text=_page(CONTENT_TYPE_PLAIN_0_0_4, text),
+        openmetrics=_page(CONTENT_TYPE_LATEST, openmetrics),
+        index=_page("text/html; charset=utf-8", index),
     )
 
 
-def _page(body: bytes) -> Page:
-    return Page(body, gzip.compress(body, _GZIP_LEVEL, mtime=0))
+def _page(content_type: str, body: bytes) -> Page:
+    return Page(content_type, body, gzip.compress(body, _GZIP_LEVEL, mtime=0))

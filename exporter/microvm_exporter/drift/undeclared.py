@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
 from microvm_exporter.drift import remedies
@@ -36,14 +37,13 @@ def undeclared_unit(host: Host) -> Iterator[Finding]:
     """Units of N are loaded, N is not known and ``microvm@N`` is not running; one a VM."""
     for vm in _unknown(host):
         if vm.units and vm.stopped:
-            units = ", ".join(
-                f"{unit.name} ({unit.active_state})" for _, unit in sorted(vm.units.items())
-            )
+            states = Counter(unit.active_state for unit in vm.units.values())
+            loaded = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
             yield found(
                 Kind.UNDECLARED_UNIT,
                 vm.name,
                 f"microvm@{vm.name}.service",
-                f"units are loaded but {vm.name} is not declared: {units}",
+                f"units of {vm.name} are loaded ({loaded}), which is not declared",
                 remedies.remove(host, vm),
             )
 
