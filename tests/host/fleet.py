@@ -48,10 +48,15 @@ class Fleet:
         self._microvm, self._kvm = machine.ids("microvm")
         os.chown(machine.path(STATE), self._microvm, self._kvm)
         self._first_links = self._link_names()
-        layout.install(machine, era)
-        write_common(machine)
-        machine.systemctl("daemon-reload")
+        self.install_module()
         machine.systemctl("start", layout.TARGET)
+
+    def install_module(self) -> None:
+        """Writes what the host module brings, whatever the VMs, and reloads systemd."""
+        layout.install(self.machine, self.era)
+        write_common(self.machine)
+        self._write_target()
+        self.machine.systemctl("daemon-reload")
 
     def declare(self, *vms: Vm) -> None:
         """Adds VMs: builds their runners and writes their units, or their state if made by hand.
@@ -69,9 +74,9 @@ class Fleet:
         self._add_links(vms)
 
     def undeclare(self, *names: str) -> None:
-        """Takes VMs out of the configuration and reloads systemd.
+        """Takes VMs out of the configuration, as a switch does, and reloads systemd.
 
-        So does a switch: their unit files go. Their state stays, and they keep running.
+        Their unit files go, and their names in `autostart`. Their state stays; who runs, runs on.
         """
         for name in names:
             self._remove_units(name)
@@ -89,8 +94,13 @@ class Fleet:
         self._systemctl("start", names, timeout)
 
     def stop(self, *names: str, timeout: float = 120.0) -> None:
-        """Stops VMs by one `systemctl stop`, which returns before their helpers have stopped."""
+        """Stops VMs by one `systemctl stop`, and waits for their helpers, as that does not."""
         self._systemctl("stop", names, timeout)
+        self.settle(timeout)
+
+    def restart(self, *names: str) -> None:
+        """Restarts VMs, or starts them; their helpers restart with them."""
+        self._systemctl("restart", names, 120)
 
     def settle(self, timeout: float = 60.0) -> None:
         """Waits until systemd has no job left to do."""
@@ -122,6 +132,18 @@ class Fleet:
             self.machine.systemctl("daemon-reload")
         return vm
 
+    def reinstall(self, name: str) -> None:
+        """Puts runner and state of a VM back as they were, forgets its failures, restarts it."""
+        vm = self.vms[name]
+        write_runner(self.machine, vm, vm.runner_era or self.era)
+        self._write_state(vm)
+        self.reset_failed(name)
+        self.restart(name)
+
+    def reset_failed(self, name: str) -> None:
+        """Makes systemd forget the failures of a VM's units."""
+        self.machine.systemctl("reset-failed", f"microvm*@{name}.service")
+
     def declaration(self, imperative: Iterable[str] = ()) -> dict[str, Any]:
         """What is declared, in the format of the declaration file."""
         declared = (vm for vm in self.vms.values() if vm.origin.is_declared)
@@ -143,10 +165,16 @@ class Fleet:
         """All units that a VM has by the templates."""
         return self.era.units(name)
 
+    def delete_links(self, *names: str) -> None:
+        """Deletes network links, as far as they are there."""
+        commands = "\n".join(f"link delete {name}" for name in names)
+        self.machine.run("ip", "-force", "-batch", "-", input=commands, check=False, timeout=300)
+
     def reset(self) -> None:
         """Stops and removes everything: VMs, units, state, store, links, and what has failed."""
-        self.machine.systemctl("stop", *FAMILY, layout.TARGET)
-        self._remove_links()
+        self.machine.systemctl("stop", *FAMILY, f"{layout.TARGET}*")
+        self.delete_links(*self._link_names() - self._first_links)
+        self._remove(PurePosixPath("/dev"), "tap[0-9]*")
         for folder in (STATE, GCROOTS, STORE):
             self._remove(folder, "*")
         for folder in _UNIT_FOLDERS:
@@ -185,7 +213,7 @@ class Fleet:
     def _write_state(self, vm: Vm) -> None:
         """What is there of a VM whose state no install unit makes."""
         folder = self.machine.path(vm.state)
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
         made_by_root = vm.origin is Origin.IMPERATIVE
         os.chown(folder, 0 if made_by_root else self._microvm, self._kvm)
         folder.chmod(0o775 if made_by_root else 0o755)
@@ -206,6 +234,9 @@ class Fleet:
 
     def _point_current(self, vm: Vm) -> None:
         self.machine.link(vm.state / "current", vm.runner)
+        if vm.origin.is_declared:  # others are linked by Nix, as root
+            current = self.machine.path(vm.state / "current")
+            os.chown(current, self._microvm, self._kvm, follow_symlinks=False)
 
     def _add_links(self, vms: Iterable[Vm]) -> None:
         """What the VMs find: the link below their macvtaps, and the TAPs of light ones."""
@@ -215,13 +246,6 @@ class Fleet:
         for vm in vms:
             commands += [add_tap(vm, tap) for tap in vm.taps if vm.light]
         self.machine.run("ip", "-batch", "-", input="\n".join(commands), timeout=300)
-
-    def _remove_links(self) -> None:
-        """What is on another goes with it, so that some are gone before their turn."""
-        names = self._link_names() - self._first_links
-        commands = "\n".join(f"link delete {name}" for name in names)
-        self.machine.run("ip", "-force", "-batch", "-", input=commands, check=False, timeout=300)
-        self._remove(PurePosixPath("/dev"), "tap[0-9]*")
 
     def _link_names(self) -> set[str]:
         return {link.name for link in self.machine.path(_NET).iterdir()}
