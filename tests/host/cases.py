@@ -217,7 +217,7 @@ def remove_templates(fleet: Fleet) -> Mend:
 
 
 def leak_links(fleet: Fleet, name: str) -> Mend:
-    """The TAPs and macvtaps of a VM are there, though it and its helpers are stopped (2024-12)."""
+    """The TAPs and macvtaps of a stopped VM are there, made by its runner (since 2024-12)."""
     fleet.stop(name)
     vm = fleet.vms[name]
     for kind in ("tap", "macvtap"):
