@@ -33,6 +33,7 @@ def main() -> int:
             )
         return 1 if stale else 0
     for path in stale:
+        path.parent.mkdir(exist_ok=True)
         path.write_text(wanted[path])
     return 0
 

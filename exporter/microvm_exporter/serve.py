@@ -35,7 +35,7 @@ def serve(config: ServeConfig) -> None:
     for address in server.start():
         _log.info("listening", extra={"address": address, "version": __version__})
     observer = Observer(config.sources)
-    refresher = _Refresher(config, observer, board, notifier, stop)
+    refresher = _Refresher(config, observer, board, server, notifier, stop)
     # A daemon: a look that hangs must not hold up the stop.
     threading.Thread(target=refresher.run, name="refresh", daemon=True).start()
     stop.wait()
@@ -53,12 +53,14 @@ class _Refresher:
         config: ServeConfig,
         observer: Observer,
         board: Board,
+        server: WebServer,
         notifier: Notifier,
         stop: threading.Event,
     ) -> None:
         self._config = config
         self._observer = observer
         self._board = board
+        self._server = server
         self._notifier = notifier
         self._stop = stop
         self._errors: dict[Collector, str | None] = dict.fromkeys(Collector)
@@ -89,10 +91,11 @@ class _Refresher:
             self._ready = True
 
     def _sleep_until(self, due: float) -> None:
-        """Sleep, and tell the watchdog meanwhile that all is well."""
+        """Sleep, and tell the watchdog meanwhile that all is well: this thread and the server's."""
         beat = self._notifier.watchdog_interval or float("inf")
         while not self._stop.is_set() and (left := due - time.monotonic()) > 0:
-            self._notifier.watchdog()
+            if self._server.alive:
+                self._notifier.watchdog()
             self._stop.wait(min(left, beat))
 
     def _log_collectors(self, judgement: Judgement) -> None:

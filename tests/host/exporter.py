@@ -33,7 +33,7 @@ class Exporter:
     ``url`` is where it is reached from outside.
     """
 
-    def __init__(self, machine: Machine, *flags: str, interval: str = "1s") -> None:
+    def __init__(self, machine: Machine, *flags: str, interval: str = "200ms") -> None:
         self._machine = machine
         self.process = machine.popen(
             COMMAND, "serve", f"--collect.interval={interval}", *flags, user=USER
@@ -111,7 +111,7 @@ class Exporter:
             while self.value(REFRESHED) == before:
                 if time.monotonic() > deadline:
                     raise AssertionError(f"no refresh within {timeout} s")
-                time.sleep(0.05)
+                time.sleep(0.02)
 
 
 def run_check(machine: Machine, *flags: str, user: str | None = USER) -> tuple[int, str, str]:
