@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -65,7 +66,7 @@ VALUES = {
     "--format": ("json", ReportFormat.JSON),
     "--collect.max-vms": ("7", 7),
     "--declaration.file": ("/etc/vms.json", "/etc/vms.json"),
-    "--state-dir": ("//srv/./vms/", "/srv/vms"),
+    "--state-dir": ("/srv//./vms/", "/srv/vms"),
     "--gcroots-dir": ("/roots", "/roots"),
     "--unit-dir": ("/units", ("/units",)),
     "--microvm.user": ("vmm", "vmm"),
@@ -171,7 +172,7 @@ ADDRESS = "--web.listen-address: expected HOST:PORT, [IPV6]:PORT or :PORT, found
         ),
         (
             ["--declaration.file", "vms\n.json\udcff"],
-            "--declaration.file: expected an absolute path, found 'vms\\n.json\\udcff'",
+            "--declaration.file: expected a path, found 'vms\\n.json\\udcff'",
         ),
         (["--web.listen-address", "127.0.0.1"], f"{ADDRESS} '127.0.0.1': the port is missing"),
         (
@@ -194,6 +195,14 @@ def test_error_names_the_variable() -> None:
     )
 
 
+def test_path_is_taken_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = parse(["check", "--declaration.file=./vms.json"], {})
+    assert config.sources.declaration_file == str(tmp_path / "vms.json")
+
+
 REFUSED = {
     "--web.listen-address": ["nowhere", "[::1]", "[::1:80", "[::g]:80", "300.1.1.1:80", "a b:80"],
     "--web.telemetry-path": [
@@ -211,10 +220,10 @@ REFUSED = {
     "--collect.interval": ["0s", "99ms", "1h1s", "-15s", "1.5s", "15 s", "1d", "s"],
     "--format": ["xml", "TEXT"],
     "--collect.max-vms": ["0", "-1", "1.5", "100001", "1_000", "\u0663", "9" * 5000],
-    "--declaration.file": ["vms.json", "~/vms.json", "./vms.json"],
-    "--state-dir": ["microvms", "/a\0b"],
-    "--gcroots-dir": ["gcroots"],
-    "--unit-dir": ["systemd"],
+    "--declaration.file": ["vms\n.json", "\udcff"],
+    "--state-dir": ["/a\0b"],
+    "--gcroots-dir": ["/a\x1b[31m"],
+    "--unit-dir": ["/a\tb"],
     "--microvm.user": ["a b", "a:b", "/a"],
     "--dbus.address": ["/run/dbus/system_bus_socket", "system", "unix path=/x"],
     "--log.level": ["warning", "INFO"],

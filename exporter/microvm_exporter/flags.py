@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from microvm_exporter.durations import parse_duration
@@ -104,11 +105,14 @@ def _telemetry_path(text: str) -> str:
     return text
 
 
-def _absolute_path(text: str) -> str:
-    """Give the path without the slashes and dots that it does not need: it is shown in findings."""
-    if not text.startswith("/") or "\0" in text:
+def _path(text: str) -> str:
+    """Give the path from the root, without the slashes and dots that it does not need.
+
+    Findings show it, and the working directory is that of the start.
+    """
+    if not text or not text.isprintable():
         raise ValueError
-    return "/" + "/".join(part for part in text.split("/") if part not in {"", "."})
+    return str(Path.cwd() / text)
 
 
 def _matching(pattern: re.Pattern[str]) -> Callable[[str], str]:
@@ -140,7 +144,7 @@ def _choice(choices: type[E]) -> Callable[[str], E]:
 
 # --------------------------------------------------------------------------------------- flags
 
-_ABSOLUTE: Final = "an absolute path"
+_A_PATH: Final = "a path"
 
 WEB_LISTEN_ADDRESS: Final = Flag(
     "--web.listen-address",
@@ -181,32 +185,32 @@ COLLECT_MAX_VMS: Final = Flag(
 DECLARATION_FILE: Final = Flag(
     "--declaration.file",
     "PATH",
-    expects=_ABSOLUTE,
-    parse=_absolute_path,
+    expects=_A_PATH,
+    parse=_path,
     help="The declared MicroVMs as JSON.",
     unset="they are read off the host's own units",
 )
 STATE_DIR: Final = Flag(
     "--state-dir",
     "PATH",
-    expects=_ABSOLUTE,
-    parse=_absolute_path,
+    expects=_A_PATH,
+    parse=_path,
     help="State directory of the MicroVMs, `microvm.stateDir` in NixOS.",
     unset="the declaration's, else `/var/lib/microvms`",
 )
 GCROOTS_DIR: Final = Flag(
     "--gcroots-dir",
     "PATH",
-    expects=_ABSOLUTE,
-    parse=_absolute_path,
+    expects=_A_PATH,
+    parse=_path,
     help="Garbage collector roots of imperative and deployed MicroVMs.",
     default="/nix/var/nix/gcroots/microvm",
 )
 UNIT_DIR: Final = Flag(
     "--unit-dir",
     "PATH",
-    expects=_ABSOLUTE,
-    parse=_absolute_path,
+    expects=_A_PATH,
+    parse=_path,
     help="Directory of unit files.",
     unset="the service manager's `UnitPath`",
     repeatable=True,
