@@ -224,7 +224,6 @@ CASES: dict[str, Case] = {
 @pytest.mark.parametrize("name", CASES)
 def test_findings_when_case_comes_and_goes(name: str, running: Fleet, exporter: Exporter) -> None:
     bring_about, expected = CASES[name]
-    assert_findings(exporter, [])
     mend = bring_about(running)
     running.write_declaration(DECLARATION)
     assert_findings(exporter, expected)

@@ -16,9 +16,11 @@ from host import Fleet, Machine, Origin, Vm
 from host.layout import STATE, UNITS
 from host.machine import eventually
 from microvm_exporter.collectors import units
-from microvm_exporter.collectors.bus import Bus, Property, Watch, _Reads
+from microvm_exporter.collectors.bus import Bus
+from microvm_exporter.collectors.bus_terms import Property, Watch
 from microvm_exporter.collectors.failed_checks import FailedChecks
 from microvm_exporter.collectors.systemd import SystemdCollector
+from microvm_exporter.collectors.window import Window
 from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import Condition, FailedCheck, Template, Unit, UnitTable
 
@@ -323,11 +325,15 @@ def open_things() -> list[int]:
     return [len(list(folder.iterdir())) for folder in folders]
 
 
-def test_collector_survives_restarts_of_the_bus(fleet: Fleet, collector: SystemdCollector) -> None:
+def test_collector_survives_restarts_of_the_bus(
+    fleet: Fleet, collector: SystemdCollector, request: pytest.FixtureRequest
+) -> None:
     collector.collect()
     fleet.machine.systemctl("start", GHOST)
     eventually("it is heard of", partial(remembers, collector, GHOST))
     gc.collect()  # what earlier tests left
+    gc.disable()  # a connection must not need it to be gone
+    request.addfinalizer(gc.enable)
     descriptors, threads = open_things()
     for number in range(10):
         restart_bus(fleet.machine)
@@ -356,13 +362,13 @@ def test_collector_slows_down_when_the_bus_limits_it(
     fleet: Fleet, collector: SystemdCollector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     refused: list[int] = []
-    slow_down = _Reads._slow_down
+    refuse = Window.refuse
 
-    def note(self: _Reads, index: int) -> None:
-        refused.append(index)
-        slow_down(self, index)
+    def note(self: Window, number: int) -> bool:
+        refused.append(number)
+        return refuse(self, number)
 
-    monkeypatch.setattr(_Reads, "_slow_down", note)
+    monkeypatch.setattr(Window, "refuse", note)
     fleet.declare(*(Vm(f"vm{number}", autostart=False) for number in range(20)))
     fleet.switch()
     machine = fleet.machine
@@ -377,6 +383,31 @@ def test_collector_slows_down_when_the_bus_limits_it(
     finally:
         machine.remove(config)
         restart_bus(machine)
+
+
+def test_window_narrows_to_what_is_borne_and_does_everything() -> None:
+    under_way: list[int] = []
+    done: set[int] = set()
+    most = 0
+    window = Window(100)
+    while not window.is_done:
+        window.fill(under_way.append)
+        while len(under_way) > 3:
+            assert window.refuse(under_way.pop())
+        done.add(under_way.pop(0))
+        window.finish()
+        window.fill(under_way.append)
+        most = max(most, len(under_way))
+    assert (done, most) == (set(range(100)), 3)
+
+
+def test_window_needs_a_pause_when_nothing_is_borne() -> None:
+    started: list[int] = []
+    window = Window(1)
+    window.fill(started.append)
+    assert not window.refuse(0)
+    window.fill(started.append)
+    assert started == [0, 0]
 
 
 # --------------------------------------------------------------------------- buses that are no good

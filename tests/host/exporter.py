@@ -104,14 +104,14 @@ class Exporter:
 
     def refresh(self, times: int = 2, timeout: float = 30.0) -> None:
         """Wait until that many looks have begun and ended since now."""
-        # The look under way may have begun before: the first change does not count.
+        last = time.time()
         deadline = time.monotonic() + timeout
-        for _ in range(times + 1):
-            before = self.value(REFRESHED)
-            while self.value(REFRESHED) == before:
+        for _ in range(times):
+            while (taken_at := self.value(REFRESHED) or 0.0) <= last:
                 if time.monotonic() > deadline:
                     raise AssertionError(f"no refresh within {timeout} s")
                 time.sleep(0.02)
+            last = taken_at
 
 
 def run_check(machine: Machine, *flags: str, user: str | None = USER) -> tuple[int, str, str]:

@@ -13,27 +13,27 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache, partial
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pydbus
 from gi.repository import Gio, GLib
 
-__all__ = [
-    "BadAddress",
-    "Bus",
-    "BusClosed",
-    "BusError",
-    "BusTimeout",
-    "Listed",
-    "Property",
-    "Watch",
-]
+from microvm_exporter.collectors.bus_terms import (
+    BadAddress,
+    BusClosed,
+    BusError,
+    BusTimeout,
+    Listed,
+    Property,
+    Watch,
+)
+from microvm_exporter.collectors.window import Window
+
+__all__ = ["Bus"]
 
 _SYSTEMD: Final = "org.freedesktop.systemd1"
 _MANAGER: Final = "org.freedesktop.systemd1.Manager"
@@ -44,10 +44,8 @@ _CHANGES: Final = "(sa{sv}as)"
 _FLAGS: Final = Gio.DBusCallFlags.NO_AUTO_START
 _NO_TIMEOUT: Final = GLib.MAXINT  # a timer for each call is dear, and `_ask` has patience
 
-# dbus-daemon allows a connection 128 calls without a reply by default (dbus-daemon(1)).
-_WINDOW: Final = 32
-_BATCH: Final = 2000  # properties, some 0.2 s: what an answer to is waited for with patience
-_PAUSE: Final = 20  # milliseconds, when not even one is allowed
+_BATCH: Final = 2000  # properties, some 0.2 s: patience is for a batch, not for a whole look
+_PAUSE: Final = 20  # milliseconds, when not even one call is allowed
 _ALREADY_SUBSCRIBED: Final = "org.freedesktop.systemd1.AlreadySubscribed"
 _LIMITS_EXCEEDED: Final = "org.freedesktop.DBus.Error.LimitsExceeded"
 _GONE: Final = frozenset(
@@ -57,57 +55,6 @@ _GONE: Final = frozenset(
         "org.freedesktop.systemd1.NoSuchUnit",
     }
 )
-
-
-class BusError(Exception):
-    """A call failed. ``name`` is the D-Bus error's, empty when it came from neither end."""
-
-    def __init__(self, text: str, name: str = "") -> None:
-        super().__init__(text)
-        self.name = name
-
-
-class BadAddress(BusError):
-    """No connection can ever be made by such an address."""
-
-
-class BusClosed(BusError):
-    """The connection is closed, by whichever end."""
-
-
-class BusTimeout(BusError):
-    """There was no answer before the deadline."""
-
-
-class Listed(NamedTuple):
-    """A loaded unit, as it was when all were listed. ``job`` tells whether it has one."""
-
-    name: str
-    load_state: str
-    active_state: str
-    sub_state: str
-    job: bool
-
-
-class Property(NamedTuple):
-    """A property of an object of systemd's."""
-
-    path: str
-    interface: str
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Changes to hear of: properties of an interface, of the objects below some paths.
-
-    ``told`` is called in the thread of the bus, with an object's path and the values that came.
-    """
-
-    interface: str
-    prefixes: tuple[str, ...]
-    names: tuple[str, ...]
-    told: Callable[[str, Mapping[str, Any]], None]
 
 
 class Bus:
@@ -173,19 +120,9 @@ class Bus:
 
     def _call(self, method: str, signature: str, arguments: tuple[Any, ...]) -> GLib.Variant:
         def send(connection: Any, done: Future[Any]) -> None:
-            connection.call(
-                _SYSTEMD,
-                _MANAGER_PATH,
-                _MANAGER,
-                method,
-                GLib.Variant(signature, arguments),
-                None,
-                _FLAGS,
-                _NO_TIMEOUT,
-                None,
-                _receive,
-                done,
-            )
+            target = (_SYSTEMD, _MANAGER_PATH, _MANAGER, method)
+            values = GLib.Variant(signature, arguments)
+            connection.call(*target, values, None, _FLAGS, _NO_TIMEOUT, None, _receive, done)
 
         return self._ask(send)
 
@@ -254,15 +191,8 @@ class Bus:
         connection, bus.con = bus.con, None  # they hold each other, and a descriptor
         connection.set_exit_on_close(False)
         connection.connect("closed", self._on_closed)
-        connection.signal_subscribe(
-            _SYSTEMD,
-            _PROPERTIES,
-            "PropertiesChanged",
-            None,
-            self._watch.interface,
-            Gio.DBusSignalFlags.NONE,
-            self._on_change,
-        )
+        signal = (_SYSTEMD, _PROPERTIES, "PropertiesChanged", None, self._watch.interface)
+        connection.signal_subscribe(*signal, Gio.DBusSignalFlags.NONE, self._on_change)
         return connection
 
     def _hang_up(self, connection: Any) -> None:
@@ -295,64 +225,49 @@ class Bus:
 
 
 class _Reads:
-    """Reads of properties, with a bounded number in flight. Lives in the thread of the bus."""
+    """Reads of properties. Lives in the thread of the bus."""
 
     def __init__(self, connection: Any, wanted: Sequence[Property], done: Future[Any]) -> None:
         self._connection = connection
         self._wanted = wanted
         self._done = done
         self._values: list[Any] = [None] * len(wanted)
-        self._left = deque(range(len(wanted)))
-        self._flying = 0
-        self._window = _WINDOW
+        self._window = Window(len(wanted))
 
     def go_on(self, _data: object = None) -> bool:
-        while self._left and self._flying < self._window and not self._done.done():
-            self._send(self._left.popleft())
-        if not self._left and not self._flying:
+        if not self._done.done():
+            self._window.fill(self._send)
+        if self._window.is_done:
             _settle(self._done, self._values)
         return bool(GLib.SOURCE_REMOVE)
 
-    def _send(self, index: int) -> None:
-        path, interface, name = self._wanted[index]
-        self._flying += 1
+    def _send(self, number: int) -> None:
+        path, interface, name = self._wanted[number]
+        target = (_SYSTEMD, path, _PROPERTIES, "Get")
+        values = _arguments(interface, name)
         self._connection.call(
-            _SYSTEMD,
-            path,
-            _PROPERTIES,
-            "Get",
-            _arguments(interface, name),
-            _PROPERTY,
-            _FLAGS,
-            _NO_TIMEOUT,
-            None,
-            self._receive,
-            index,
+            *target, values, _PROPERTY, _FLAGS, _NO_TIMEOUT, None, self._receive, number
         )
 
-    def _receive(self, connection: Any, result: Gio.AsyncResult, index: int) -> None:
-        self._flying -= 1
+    def _receive(self, connection: Any, result: Gio.AsyncResult, number: int) -> None:
         try:
             reply = connection.call_finish(result)
         except GLib.Error as error:
-            self._refused(index, _call_error(error))
+            self._fail(number, _call_error(error))
         else:
-            self._values[index] = reply.get_child_value(0).get_variant().unpack()
-            self.go_on()
+            self._values[number] = reply.get_child_value(0).get_variant().unpack()
+            self._finish()
 
-    def _refused(self, index: int, error: BusError) -> None:
+    def _finish(self) -> None:
+        self._window.finish()
+        self.go_on()
+
+    def _fail(self, number: int, error: BusError) -> None:
         if error.name in _GONE:
-            self.go_on()
-        elif error.name == _LIMITS_EXCEEDED:
-            self._slow_down(index)
-        else:
+            self._finish()
+        elif error.name != _LIMITS_EXCEEDED:
             _settle(self._done, error)
-
-    def _slow_down(self, index: int) -> None:
-        """Have no more in flight than are left now; whichever comes back sends the next."""
-        self._left.append(index)
-        self._window = max(1, self._flying)
-        if not self._flying:
+        elif not self._window.refuse(number):
             pause = GLib.Timeout(_PAUSE)
             pause.set_callback(self.go_on)
             pause.attach(GLib.MainContext.get_thread_default())

@@ -15,9 +15,9 @@ from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 from microvm_exporter.collectors import units
-from microvm_exporter.collectors.bus import (
+from microvm_exporter.collectors.bus import Bus
+from microvm_exporter.collectors.bus_terms import (
     BadAddress,
-    Bus,
     BusClosed,
     BusError,
     BusTimeout,
@@ -43,7 +43,6 @@ _WANTS: Final = Property(units.object_path("microvms.target"), units.UNIT, "Want
 _NOT_THERE: Final = frozenset(
     {"org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner"}
 )
-
 
 Answers: TypeAlias = dict[str, Any]
 

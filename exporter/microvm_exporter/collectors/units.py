@@ -96,8 +96,8 @@ def questions_on_check(known: Unit | None, answers: Mapping[str, Any]) -> Iterat
 def complete(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Unit:
     """Put the answers into a unit of the list, and what was not asked because it is known.
 
-    That a unit which runs has passed its check is not asked either. Of a check that is known, the
-    conditions are the ones of then: a daemon-reload makes systemd forget which of them was unmet.
+    A unit that runs has passed its check, at a time that is not asked. Of a check that is known,
+    the conditions are those of then: a daemon-reload makes systemd forget which was unmet.
     Raises TypeError or ValueError when an answer makes no sense.
     """
     for name, value in answers.items():
