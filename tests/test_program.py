@@ -1,0 +1,362 @@
+"""The program on a real host: under real systemd, scraped by a real Prometheus."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+import time
+import urllib.error
+from collections.abc import Iterator
+from pathlib import Path
+from signal import Signals
+
+import pytest
+
+from host import BEFORE_SET_BOOTED, Fleet, Machine, Vm, cases, eventually
+from host.exporter import COMMAND, DECLARATION, PORT, Exporter, check_json, run_check
+from host.layout import STATE
+
+ROOT = Path(__file__).parents[1]
+TOOLS = ROOT / ".tools" / "usr" / "bin"
+SUCCESS = "microvm_exporter_collector_success"
+COLLECTORS = ("declaration", "systemd", "links", "state")
+
+
+@pytest.fixture
+def running(fleet: Fleet) -> Fleet:
+    fleet.declare(Vm("web", taps=("vm-web",)), Vm("db"))
+    fleet.switch()
+    fleet.settle()
+    fleet.write_declaration(DECLARATION)
+    return fleet
+
+
+@pytest.fixture
+def exporter(running: Fleet) -> Iterator[Exporter]:
+    with Exporter(running.machine, f"--declaration.file={DECLARATION}") as exporter:
+        yield exporter
+
+
+def collectors(exporter: Exporter) -> dict[str, float | None]:
+    return {name: exporter.value(SUCCESS, collector=name) for name in COLLECTORS}
+
+
+def all_but(*failed: str) -> dict[str, float]:
+    return {name: float(name not in failed) for name in COLLECTORS}
+
+
+# ------------------------------------------------------------------------------------ signals
+
+
+@pytest.mark.parametrize("signal", [Signals.SIGTERM, Signals.SIGINT])
+def test_stop_takes_less_than_a_second(running: Fleet, signal: Signals) -> None:
+    exporter = Exporter(running.machine)
+    exporter.wait_until_ready()
+    begin = time.monotonic()
+    exporter.process.send_signal(signal)
+    _, log = exporter.process.communicate(timeout=10)
+    assert time.monotonic() - begin < 1
+    assert exporter.process.returncode == 0
+    assert "msg=stopping" in log
+    assert "Traceback" not in log
+
+
+def test_unit_of_type_notify_is_ready_with_the_first_snapshot(running: Fleet) -> None:
+    machine = running.machine
+    machine.run(
+        "systemd-run",
+        "--unit=exporter",
+        "--property=Type=notify",
+        "--property=WatchdogSec=1s",
+        "--property=User=microvm-exporter",
+        COMMAND,
+        f"--declaration.file={DECLARATION}",
+        "--collect.interval=10s",
+    )
+    ready = machine.run("curl", "-s", f"http://127.0.0.1:{PORT}/-/ready").stdout
+    time.sleep(2.5)  # a watchdog that is not fed ends it after one
+    shown = machine.show("exporter.service", "ActiveState", "StatusText", "NRestarts")
+    machine.systemctl("stop", "exporter.service")
+    result = machine.show("exporter.service", "Result")
+    machine.systemctl("reset-failed", "exporter.service", check=False)
+    assert ready == "ready\n"
+    assert shown == {
+        "ActiveState": "active",
+        "StatusText": "No drift: what is there is what is declared.",
+        "NRestarts": "0",
+    }
+    assert result == {"Result": "success"}
+
+
+def test_port_in_use_is_told(running: Fleet, exporter: Exporter) -> None:
+    second = running.machine.run(COMMAND, check=False)
+    assert second.returncode == 2
+    assert f"127.0.0.1:{PORT}" in second.stderr
+    assert "in use" in second.stderr
+    assert "Traceback" not in second.stderr
+
+
+# ------------------------------------------------------------------------------- the bus goes
+
+
+def test_restart_of_the_bus_is_survived(running: Fleet, exporter: Exporter) -> None:
+    machine = running.machine
+    for _ in range(3):
+        machine.systemctl("restart", "dbus.service")
+        eventually("the bus", lambda: machine.path("/run/dbus/system_bus_socket").exists())
+        exporter.refresh(2)
+        assert collectors(exporter) == all_but()
+    cases.stop_autostarted(running, "db")
+    exporter.refresh(2)
+    assert exporter.findings() == ["critical not_running db microvm@db.service"]
+
+
+@pytest.mark.parametrize("fleet", [BEFORE_SET_BOOTED], indirect=True, ids=lambda era: era.name)
+def test_reexec_of_the_manager_is_survived_and_failed_checks_are_still_heard(
+    running: Fleet, exporter: Exporter
+) -> None:
+    running.machine.systemctl("daemon-reexec")
+    exporter.refresh(2)
+    assert collectors(exporter) == all_but()
+    assert exporter.findings() == []
+    cases.start_removed(running, "db")
+    running.write_declaration(DECLARATION)
+    exporter.refresh(2)
+    assert exporter.findings() == ["critical condition_unmet db microvm@db.service"]
+
+
+def test_bus_that_is_gone_is_unknown_until_it_is_back(running: Fleet, exporter: Exporter) -> None:
+    machine = running.machine
+    pid = int(machine.show("dbus.service", "MainPID")["MainPID"])
+    machine.systemctl("stop", "dbus.socket", "dbus.service", check=False)
+    exporter.refresh(2)
+    assert collectors(exporter) == all_but("systemd")
+    names = set(exporter.samples())
+    assert "microvm_present_units" not in names
+    assert "microvm_vm_running" not in names
+    assert exporter.value("microvm_declared_vms") == 2
+    assert exporter.value("microvm_drift_findings", kind="not_running") is None
+    assert exporter.value("microvm_drift_findings", kind="outdated") == 0
+    status, report = check_json(machine, f"--declaration.file={DECLARATION}")
+    assert (status, report["status"]) == (2, "unknown")
+    assert "no system bus" in report["collectors"]["systemd"]["error"]
+    assert report["counts"]["present_units"] is None
+    machine.systemctl("start", "dbus.socket", "dbus.service")
+    assert int(machine.show("dbus.service", "MainPID")["MainPID"]) != pid
+    exporter.refresh(2)
+    assert collectors(exporter) == all_but()
+
+
+# ----------------------------------------------------------------------------------- bad input
+
+
+def test_declaration_that_breaks_is_unknown_and_told_once(
+    running: Fleet, exporter: Exporter
+) -> None:
+    machine = running.machine
+    exporter.refresh(1)
+    machine.write(DECLARATION, '{"version": 1, "vms": {"web": {"origin": "declared"}}}')
+    exporter.refresh(4)
+    assert collectors(exporter) == all_but("declaration")
+    assert exporter.findings() == []
+    assert exporter.value("microvm_declared_vms") is None
+    assert exporter.value("microvm_vm_running", vm="web") == 1
+    running.write_declaration(DECLARATION)
+    exporter.refresh(2)
+    assert collectors(exporter) == all_but()
+    log = exporter.stop()
+    told = [line for line in log.splitlines() if "collector failed" in line]
+    assert len(told) == 1
+    assert str(DECLARATION) in told[0]
+    assert '$.vms[\\"web\\"].origin' in told[0]
+    assert 'msg="collector works again" collector=declaration' in log
+
+
+@pytest.mark.parametrize(
+    ("flags", "collector", "told"),
+    [
+        (("--declaration.file=/no/such.json",), "declaration", "/no/such.json"),
+        (("--state-dir=/no/such",), "state", "/no/such"),
+        (("--microvm.user=nobody-such",), "links", "nobody-such"),
+        (("--dbus.address=unix:path=/no/such",), "systemd", "/no/such"),
+    ],
+)
+def test_source_that_is_not_there_is_unknown(
+    running: Fleet, flags: tuple[str, ...], collector: str, told: str
+) -> None:
+    status, report = check_json(running.machine, f"--declaration.file={DECLARATION}", *flags)
+    assert (status, report["status"]) == (2, "unknown")
+    failed = {name for name, fared in report["collectors"].items() if not fared["success"]}
+    assert failed == {collector}
+    assert told in report["collectors"][collector]["error"]
+    status, out, err = run_check(running.machine, f"--declaration.file={DECLARATION}", *flags)
+    assert status == 2
+    assert f"could not read {collector}" in out
+    assert "Traceback" not in out + err
+
+
+def test_host_without_microvms_at_all(machine: Machine) -> None:
+    """No module, no unit, no state directory: unknown where nothing could be looked at."""
+    status, report = check_json(machine, "--state-dir=/var/empty-such")
+    assert status == 2
+    assert report["collectors"]["systemd"]["success"]
+    assert report["counts"]["declared_vms"] == 0
+
+
+def test_hostile_state_directory_fools_nobody(running: Fleet, exporter: Exporter) -> None:
+    """What the user that owns it could plant there: 20,000 entries and every kind of trap."""
+    state = running.machine.path(STATE)
+    for number in range(10_000):
+        (state / f"planted-{number:05}").mkdir()
+        (state / f"file-{number:05}").touch()
+    evil = state / "evil"
+    evil.mkdir()
+    (evil / "current").symlink_to("current")
+    (evil / "booted").symlink_to("/proc/self/root")
+    subprocess.run(["mkfifo", str(evil / "flake")], check=True)
+    for name in (b'a"quote', b"new\nline", b"not-utf8-\xff", b"-rf", b"$(reboot)"):
+        Path(str(state), name.decode(errors="surrogateescape")).mkdir()
+    share = state / "planted-00000" / "share" / "microvm"
+    share.mkdir(parents=True)
+    (state / "planted-00000" / "current").symlink_to(".")
+    subprocess.run(["mkfifo", str(share / "tap-interfaces")], check=True)
+    (share / "hypervisor").write_bytes(b"x" * 1_000_000)
+    share = state / "planted-00001" / "share" / "microvm"
+    share.mkdir(parents=True)
+    (state / "planted-00001" / "current").symlink_to(".")
+    (share / "tap-interfaces").write_bytes(b'a"b\nvm-web\n\xff\xfe\n' + b"y" * 40_000)
+    exporter.refresh(2, timeout=60)
+    assert collectors(exporter) == all_but()
+    samples = exporter.samples()
+    left_out = {
+        labels["reason"]: value
+        for labels, value in samples["microvm_exporter_left_out_objects"]
+        if labels["collector"] == "state"
+    }
+    # The cap is 5,000: the two that are declared are within it, whatever comes before by name.
+    assert left_out["limit"] == 10_000 + 2 + 2 - 5_000
+    assert left_out["name"] == 4
+    assert exporter.value("microvm_vm_running", vm="web") == 1
+    assert [line for line in exporter.findings() if " web " in line or " db " in line] == []
+    report = run_check(running.machine, f"--declaration.file={DECLARATION}")[1]
+    assert [c for c in report if not (c.isprintable() or c == "\n")] == []
+
+
+# ---------------------------------------------------------------------------------- Prometheus
+
+
+def tool(name: str) -> str:
+    found = shutil.which(name, path=str(TOOLS))
+    if found is None:
+        pytest.skip(f"{name} is not there: make setup says why")
+    return found
+
+
+def test_promtool_accepts_the_metrics_without_a_remark(running: Fleet, exporter: Exporter) -> None:
+    promtool = tool("promtool")
+    cases.add_tap(running, 'vm"odd')
+    running.machine.path(STATE / "leftover").mkdir()
+    exporter.refresh(2)
+    assert len(exporter.findings()) == 2
+    check = [promtool, "check", "metrics"]
+    lint = subprocess.run(check, input=exporter.get("/metrics"), capture_output=True, check=False)
+    assert (lint.returncode, lint.stdout, lint.stderr) == (0, b"", b"")
+
+
+def test_prometheus_scrapes_it(running: Fleet, exporter: Exporter) -> None:
+    """In the host, so that nothing leaves it; asked through its own API."""
+    prometheus = tool("prometheus")
+    machine = running.machine
+    config = {
+        "global": {"scrape_interval": "1s"},
+        "scrape_configs": [
+            {"job_name": "microvm", "static_configs": [{"targets": [f"127.0.0.1:{PORT}"]}]}
+        ],
+    }
+    machine.write("/run/prometheus/prometheus.yml", json.dumps(config))
+    server = machine.popen(
+        prometheus,
+        "--config.file=/run/prometheus/prometheus.yml",
+        "--storage.tsdb.path=/run/prometheus/data",
+        "--web.listen-address=127.0.0.1:9090",
+        "--log.level=warn",
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        cases.add_tap(running, "vm-leak")
+
+        def ask(query: str) -> list[dict[str, object]]:
+            url = f"http://127.0.0.1:9090/api/v1/query?query={query}"
+            asked = machine.run("curl", "-sg", url, check=False)
+            answer = json.loads(asked.stdout) if asked.stdout.startswith("{") else {}
+            result: list[dict[str, object]] = answer.get("data", {}).get("result", [])
+            return result
+
+        eventually("the finding", lambda: ask('microvm_drift_finding{kind="stray_tap"}'), 30)
+        (up,) = ask("up")
+        (declared,) = ask("microvm_declared_vms")
+        (finding,) = ask('microvm_drift_finding{kind="stray_tap"}')
+    finally:
+        server.kill()
+        server.communicate()
+    assert up["value"][1] == "1"  # type: ignore[index]
+    assert declared["value"][1] == "2"  # type: ignore[index]
+    assert finding["metric"] == {
+        "__name__": "microvm_drift_finding",
+        "instance": f"127.0.0.1:{PORT}",
+        "job": "microvm",
+        "kind": "stray_tap",
+        "object": "vm-leak",
+        "severity": "warning",
+    }, "a label without a value is one that is not there"
+
+
+def test_formats_over_http(exporter: Exporter) -> None:
+    text = exporter.get("/metrics")
+    assert text.startswith(b"# HELP")
+    wanted = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    assert exporter.get("/metrics", wanted).endswith(b"# EOF\n")
+    zipped = exporter.get("/metrics", {"Accept-Encoding": "gzip"})
+    assert gzip.decompress(zipped).startswith(b"# HELP")
+    assert b"No drift" in exporter.get("/")
+    assert exporter.get("/-/healthy") == b"healthy\n"
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        exporter.get("/nothing")
+
+
+def test_not_ready_before_the_first_snapshot(running: Fleet) -> None:
+    """A bus that accepts and never answers holds the first look up until its deadline."""
+    silent = (
+        "import socket, time; s = socket.socket(socket.AF_UNIX); s.bind('/run/silent'); "
+        "s.listen(9); time.sleep(60)"
+    )
+    bus = running.machine.popen(sys.executable, "-c", silent)
+    eventually("the socket", lambda: running.machine.path("/run/silent").exists())
+    running.machine.path("/run/silent").chmod(0o666)
+    exporter = Exporter(running.machine, "--dbus.address=unix:path=/run/silent")
+    try:
+        eventually("it listens", lambda: _answers(exporter))
+        assert exporter.get("/-/healthy") == b"healthy\n"
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            exporter.get("/-/ready")
+        with pytest.raises(urllib.error.HTTPError, match="503"):
+            exporter.get("/metrics")
+        exporter.wait_until_ready()
+        assert exporter.value(SUCCESS, collector="systemd") == 0
+        assert exporter.value(SUCCESS, collector="links") == 1
+    finally:
+        exporter.stop()
+        bus.kill()
+        bus.communicate()
+        running.machine.remove("/run/silent")
+
+
+def _answers(exporter: Exporter) -> bool:
+    try:
+        return exporter.get("/-/healthy") == b"healthy\n"
+    except OSError:
+        return False
