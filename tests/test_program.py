@@ -99,6 +99,25 @@ def test_port_in_use_is_told(running: Fleet, exporter: Exporter) -> None:
     assert "Traceback" not in second.stderr
 
 
+@pytest.mark.parametrize(
+    ("sink", "status", "told"),
+    [("| head -c 1", 0, ""), (">/dev/full", 2, "the report could not be written: [Errno 28]")],
+)
+def test_report_that_nobody_takes(running: Fleet, sink: str, status: int, told: str) -> None:
+    command = f"{COMMAND} check --declaration.file={DECLARATION} {sink}"
+    done = running.machine.run("bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}", check=False)
+    assert done.returncode == status
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_mistake_in_the_command_line_is_one_line(machine: Machine) -> None:
+    done = machine.run(COMMAND, "--collect.interval=15", check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("microvm-exporter: --collect.interval: expected a duration")
+    assert done.stderr.count("\n") == 1
+
+
 # ------------------------------------------------------------------------------- the bus goes
 
 

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final, TextIO, assert_never
 
 from microvm_exporter.config import CheckConfig
@@ -23,7 +24,10 @@ _EXIT_STATUS: Final = {Status.CLEAN: 0, Status.DRIFT: 1, Status.UNKNOWN: 2}
 
 
 def check(config: CheckConfig) -> int:
-    """Print the report on standard output and give the exit status."""
+    """Print the report on standard output and give the exit status.
+
+    Raises OSError when it cannot be written there.
+    """
     judgement = _look(config)
     match config.format:
         case ReportFormat.TEXT:
@@ -32,9 +36,10 @@ def check(config: CheckConfig) -> int:
             text = render_json(judgement)
         case _:
             assert_never(config.format)
-    # The report is UTF-8 whatever the locale is, and nothing in it may end the program.
-    sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
-    sys.stdout.flush()
+    with suppress(BrokenPipeError):  # `check | head`: who reads has seen enough
+        # The report is UTF-8 whatever the locale is, and nothing in it may end the program.
+        sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+        sys.stdout.flush()
     return _EXIT_STATUS[status_of(judgement)]
 
 
