@@ -12,7 +12,7 @@ setup: ## system packages, .venv with the package, and the tools that the tests 
 	@scripts/fetch-tools
 
 test: setup ## all tests, the linters among them, with the coverage of the package
-	$(PYTHON) -m pytest --cov
+	$(PYTHON) -m pytest --cov --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 demo: setup ## a disposable host with drift, its report and metrics (ends by itself with DEMO_SECONDS=5)
 	@PYTHONPATH=tests $(PYTHON) -m host.demo
