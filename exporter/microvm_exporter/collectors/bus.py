@@ -20,7 +20,7 @@ from functools import cache, partial
 from typing import Any, Final
 
 import pydbus
-from gi.repository import Gio, GLib
+from gi.repository import Gio, GLib, GObject
 
 from microvm_exporter.collectors.bus_terms import (
     BadAddress,
@@ -76,17 +76,15 @@ class Bus:
         self._thread.start()
 
     def open(self) -> bool:
-        """Connect, unless there is a connection. Tell whether it is a new one.
+        """Connect, unless there is a connection. Tell whether there was none.
 
         pydbus cannot be told to give up: a bus that accepts and does not answer keeps the thread,
         and the next call waits on for the same attempt.
         """
-        if self._connection is not None:
-            return False
         if self._connecting is None or self._connecting.done():
             self._connecting = self._hand_over(self._connect)
-        self._wait(self._connecting)
-        return True
+        is_new: bool = self._wait(self._connecting)
+        return is_new
 
     def subscribe(self) -> None:
         """Have systemd send this connection signals, unless it does already."""
@@ -127,14 +125,16 @@ class Bus:
         return self._ask(send)
 
     def _ask(self, send: Callable[[Any, Future[Any]], None]) -> Any:
-        connection = self._connection
-        if connection is None:
-            raise BusClosed("the connection was closed")
+        def job(done: Future[Any]) -> None:
+            if self._connection is None:
+                raise BusClosed("the connection was closed")
+            send(self._connection, done)
+
         try:
-            return self._wait(self._hand_over(lambda done: send(connection, done)))
+            return self._wait(self._hand_over(job))
         except BusTimeout:
             # What was asked must not pile up unanswered: it goes with the connection.
-            self._hand_over(lambda _done: self._hang_up(connection))
+            self._hand_over(self._hang_up)
             raise
 
     def _wait(self, done: Future[Any]) -> Any:
@@ -177,9 +177,10 @@ class Bus:
         self._context.pop_thread_default()
 
     def _connect(self, done: Future[Any]) -> None:
-        if self._connection is None:  # else the attempt before came through after all
+        is_new = self._connection is None or self._connection.is_closed()
+        if is_new:
             self._connection = self._connected()
-        _settle(done, None)
+        _settle(done, is_new)
 
     def _connected(self) -> Any:
         try:
@@ -189,22 +190,26 @@ class Bus:
         except ValueError as error:  # bytes that are not UTF-8
             raise BadAddress(str(error)) from None
         connection, bus.con = bus.con, None  # they hold each other, and a descriptor
+        # pydbus leaves an attribute on it, for which PyGObject has GDBus's own thread wait for
+        # the interpreter, under a lock, whenever a second reference comes or goes. Whoever ends
+        # a connection in the interpreter waits for that lock. So there are always two, up to the
+        # time when GDBus is done with it.
+        connection.second = GObject.Value(Gio.DBusConnection, connection)
         connection.set_exit_on_close(False)
         connection.connect("closed", self._on_closed)
         signal = (_SYSTEMD, _PROPERTIES, "PropertiesChanged", None, self._watch.interface)
         connection.signal_subscribe(*signal, Gio.DBusSignalFlags.NONE, self._on_change)
         return connection
 
-    def _hang_up(self, connection: Any) -> None:
-        connection.close(None, None)
-        self._forget(connection)
-
-    def _forget(self, connection: Any) -> None:
-        if connection is self._connection:
+    def _hang_up(self, _done: Future[Any]) -> None:
+        if self._connection is not None:
+            self._connection.close(None, None)
             self._connection = None
 
     def _on_closed(self, connection: Any, _vanished: bool, _error: GLib.Error | None) -> None:
-        self._forget(connection)
+        connection.second.unset()
+        if connection is self._connection:
+            self._connection = None
 
     def _on_change(
         self,
