@@ -42,7 +42,7 @@ _PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 _PROPERTY: Final = GLib.VariantType("(v)")
 _CHANGES: Final = "(sa{sv}as)"
 _FLAGS: Final = Gio.DBusCallFlags.NO_AUTO_START
-_NO_TIMEOUT: Final = GLib.MAXINT  # a timer for each call is dear, and `_ask` has patience
+_NO_TIMEOUT: Final = 2**31 - 1  # G_MAXINT; a timer for each call is dear, and `_ask` has patience
 
 _BATCH: Final = 2000  # properties, some 0.2 s: patience is for a batch, not for a whole look
 _PAUSE: Final = 20  # milliseconds, when not even one call is allowed
