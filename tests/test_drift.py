@@ -571,6 +571,26 @@ def test_condition_unmet_is_named_when_a_daemon_reload_forgot_its_state() -> Non
     ]
 
 
+def test_condition_unmet_of_a_forgotten_unit_is_named_by_its_template() -> None:
+    world = healthy_world()
+    _forgotten_failed_check(world)
+    (finding,) = world.judge().findings
+    assert finding.summary == (
+        "the last start of microvm@old.service was skipped: ConditionPathExists="
+        f"{STATE}/old/current/bin/microvm-run did not hold"
+    )
+
+
+# --------------------------------------------------------------------------------- beyond the cap
+
+
+def test_vm_whose_units_may_be_left_out_is_not_called_down() -> None:
+    world = healthy_world()
+    world.units = {name: unit for name, unit in world.units.items() if unit.vm != "web"}
+    world.units_left_out = 1
+    assert brief(world.judge().findings) == []
+
+
 # ------------------------------------------------------------------------------------ sources
 
 

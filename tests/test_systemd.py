@@ -74,7 +74,6 @@ def test_look_shows_units_and_what_is_wanted(fleet: Fleet, collector: SystemdCol
     web = table.units["microvm@web.service"]
     assert (web.active_state, web.sub_state, web.job) == ("active", "running", False)
     assert (web.result, web.restarts, web.condition_result) == ("success", 0, True)
-    assert web.fragment_path == str(UNITS / "microvm@.service")
     assert before < web.active_enter_timestamp < time.time()
     tap = table.units["microvm-tap-interfaces@web.service"]
     assert (tap.template, tap.vm, tap.active_state) == (Template.TAP, "web", "active")
@@ -281,6 +280,22 @@ def test_object_path_leads_back_to_the_unit() -> None:
         {"ConditionTimestamp": 1, "ConditionResult": False, "Conditions": [("ConditionHost",)]},
     ],
 )
+@pytest.mark.parametrize(
+    ("at", "settled"),
+    [
+        (7_000_000, {"ConditionTimestamp": 7_000_000, "ConditionResult": False, "Conditions": []}),
+        (6_000_000, {"ConditionTimestamp": 0}),  # checked again in between
+        (0, {"ConditionTimestamp": 0}),
+    ],
+)
+def test_answers_on_a_check_are_dropped_when_they_are_not_of_that_check(
+    at: int, settled: dict[str, object]
+) -> None:
+    answers = {"ConditionTimestamp": 7_000_000, "ConditionResult": False, "Conditions": []}
+    units.settle_check(answers, at)
+    assert answers == settled
+
+
 def test_answer_that_makes_no_sense_is_refused(answers: dict[str, object]) -> None:
     with pytest.raises((TypeError, ValueError)):
         units.complete(Unit(GHOST, Template.PCI, "ghost"), None, answers)

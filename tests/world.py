@@ -15,6 +15,7 @@ from microvm_exporter.model import (
     FailedCheck,
     Interface,
     InterfaceType,
+    Leftouts,
     Link,
     LinkKind,
     LinkTable,
@@ -97,6 +98,7 @@ class World:
     units: dict[str, Unit] = field(default_factory=dict)
     autostarted: set[str] = field(default_factory=set)
     failed_checks: dict[str, FailedCheck] = field(default_factory=dict)
+    units_left_out: int = 0
     links: dict[str, Link] = field(default_factory=dict)
     vms: dict[str, VmState] = field(default_factory=dict)
     gcroots: dict[str, Symlink] = field(default_factory=dict)
@@ -164,6 +166,7 @@ class World:
                     autostarted=frozenset(self.autostarted),
                     declared=frozenset(self.declared),
                     failed_checks=self.failed_checks,
+                    left_out=Leftouts(limit=self.units_left_out),
                 ),
             ),
             links=self._read(Collector.LINKS, LinkTable(self.links)),

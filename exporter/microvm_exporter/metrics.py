@@ -178,7 +178,7 @@ def _left_out(judgement: Judgement) -> Iterable[Sample]:
             yield ((name, "limit"), left_out.limit)
             if name is not Collector.DECLARATION:
                 yield ((name, "unreadable"), left_out.unreadable)
-            if name is Collector.STATE:
+            if name in (Collector.SYSTEMD, Collector.STATE):
                 yield ((name, "name"), left_out.name)
 
 

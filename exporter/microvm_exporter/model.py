@@ -184,7 +184,6 @@ class Unit:
     active_state: str = "inactive"
     sub_state: str = "dead"
     job: bool = False
-    fragment_path: str = ""
     need_daemon_reload: bool = False
     condition_result: bool = False
     condition_timestamp: float = 0.0

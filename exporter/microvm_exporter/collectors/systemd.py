@@ -149,12 +149,15 @@ class SystemdCollector:
         """Ask about units; give those that could be understood, and how many could not."""
         answers: dict[str, Answers] = {unit.name: {} for unit in listed}
         self._ask(answers, self._questions_on_state(listed))
+        checked_at = {name: answer.get("ConditionTimestamp") for name, answer in answers.items()}
         on_check = (
             (name, question)
             for name, answer in answers.items()
             for question in units.questions_on_check(self._known.get(name), answer)
         )
         self._ask(answers, on_check)
+        for name, answer in answers.items():
+            units.settle_check(answer, checked_at[name])
         there = [unit for unit in listed if None not in answers[unit.name].values()]
         found = {}
         for unit in there:

@@ -24,6 +24,7 @@ __all__ = [
     "questions_on_check",
     "questions_on_state",
     "read_check",
+    "settle_check",
 ]
 
 UNIT: Final = "org.freedesktop.systemd1.Unit"
@@ -37,7 +38,6 @@ _TYPES: Final[Mapping[str, type]] = {
     "ConditionTimestamp": int,
     "Conditions": list,
     "ExecMainStatus": int,
-    "FragmentPath": str,
     "NRestarts": int,
     "NeedDaemonReload": bool,
     "Result": str,
@@ -52,7 +52,6 @@ CHECK: Final = ("ConditionResult", "ConditionTimestamp", "Conditions")
 """The properties by which a change of a unit tells of a check of its conditions."""
 
 _AT_REST: Final = frozenset({"inactive", "failed"})
-_OWN_FILE: Final = frozenset({Template.MICROVM, Template.INSTALL})
 
 
 def object_path(unit: str) -> str:
@@ -72,8 +71,6 @@ def questions_on_state(unit: Unit, known: Unit | None, *, files: bool) -> Iterat
     """
     if files or known is None or known.need_daemon_reload:
         yield "NeedDaemonReload"
-    if unit.template in _OWN_FILE and (files or known is None):
-        yield "FragmentPath"
     if unit.active_state in _AT_REST:
         yield "ConditionTimestamp"
     if unit.template is Template.MICROVM:
@@ -87,10 +84,24 @@ def questions_on_state(unit: Unit, known: Unit | None, *, files: bool) -> Iterat
 
 
 def questions_on_check(known: Unit | None, answers: Mapping[str, Any]) -> Iterator[str]:
-    """Name what to ask after the answers on the state: the check, if there was one since."""
+    """Name what to ask after the answers on the state: the check, if there was one since.
+
+    Its time is asked again at the end, see `settle_check`.
+    """
     at = answers.get("ConditionTimestamp")
     if at and (known is None or known.condition_timestamp != _seconds(at)):
-        yield from ("ConditionResult", "Conditions")
+        yield from ("ConditionResult", "Conditions", "ConditionTimestamp")
+
+
+def settle_check(answers: dict[str, Any], at: object) -> None:
+    """Drop the answers on a check that are not those on the check of the time ``at``.
+
+    A unit that nothing references is unloaded any moment, and a question loads it anew: its
+    ConditionResult is false then, as before any check. The next look asks again.
+    """
+    if "ConditionResult" in answers and answers["ConditionTimestamp"] != at:
+        del answers["ConditionResult"], answers["Conditions"]
+        answers["ConditionTimestamp"] = 0
 
 
 def complete(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Unit:
@@ -106,7 +117,6 @@ def complete(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Unit
     before = known or unit
     unit = replace(
         unit,
-        fragment_path=answers.get("FragmentPath", before.fragment_path),
         need_daemon_reload=answers.get("NeedDaemonReload", before.need_daemon_reload),
         active_enter_timestamp=_seconds(answers.get("ActiveEnterTimestamp", 0)),
         result=answers.get("Result", unit.result),

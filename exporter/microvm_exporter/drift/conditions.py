@@ -44,11 +44,12 @@ def condition_unmet(host: Host) -> Iterator[Finding]:
         vm = host.vm(name)
         if not _should_hold(vm, template):
             continue
+        why = _unmet(host, vm, template, check.conditions)
         finding = found(
             Kind.CONDITION_UNMET,
             name,
             check.unit,
-            f"the last start of {check.unit} was skipped: {_unmet(host, vm, check.conditions)}",
+            f"the last start of {check.unit} was skipped: {why}",
             _mend(host, vm),
         )
         if template is Template.MICROVM:
@@ -126,10 +127,18 @@ def _holds(host: Host, vm: Vm, path: str) -> bool | None:
     return False if state.current is None or state.current.dangling else None
 
 
-def _unmet(host: Host, vm: Vm, conditions: tuple[Condition, ...]) -> str:
-    """Name what was unmet. After a daemon-reload only the disk can tell which one it was."""
+def _unmet(host: Host, vm: Vm, template: Template, conditions: tuple[Condition, ...]) -> str:
+    """Name what was unmet.
+
+    After a daemon-reload only the disk can tell which condition it was, and of a unit that systemd
+    has forgotten only its template can tell which it had.
+    """
     unmet = [c for c in conditions if c.state < 0]
-    unmet = unmet or [c for c in conditions if _holds(host, vm, c.parameter) is False]
+    had = conditions or tuple(
+        Condition("ConditionPathExists", path.replace("%i", vm.name))
+        for path in host.tree.templates.get(template, ())
+    )
+    unmet = unmet or [c for c in had if _holds(host, vm, c.parameter) is False]
     if not unmet:
         return "a condition did not hold"
     return ", ".join(f"{c.type}={'!' if c.negate else ''}{c.parameter} did not hold" for c in unmet)

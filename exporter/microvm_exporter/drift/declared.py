@@ -23,7 +23,7 @@ __all__ = [
 def missing_unit(host: Host) -> Iterator[Finding]:
     """N is declared and systemd has no unit to start it with."""
     for vm in _declared(host):
-        if why := _no_unit(host, vm):
+        if not vm.unseen and (why := _no_unit(host, vm)):
             yield found(
                 Kind.MISSING_UNIT,
                 vm.name,

@@ -38,7 +38,8 @@ class Vm:
     """All that is known of one MicroVM.
 
     ``imperative`` is true when a gcroot link or the operator's list vouches for it.
-    ``remembered`` are the interfaces it had when they could last be read while it ran.
+    ``remembered`` are the interfaces it had when they could last be read while it ran. ``unseen``
+    tells that its units may be among those that were left out.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Vm:
     units: Mapping[Template, Unit] = field(default_factory=dict)
     state: VmState | None = None
     remembered: tuple[Interface, ...] | None = None
+    unseen: bool = False
 
     @property
     def known(self) -> bool:
@@ -79,7 +81,9 @@ class Vm:
     @property
     def stopped(self) -> bool:
         """``microvm@`` is inactive or failed or not loaded; not on its way up or down."""
-        return self.service is None or self.service.active_state in _GONE
+        if self.service is None:
+            return not self.unseen
+        return self.service.active_state in _GONE
 
     @property
     def waiting_for_restart(self) -> bool:
@@ -234,4 +238,5 @@ def _join_vm(
         units=by_vm.get(name, {}),
         state=tree.vms.get(name),
         remembered=remembered.get(name),
+        unseen=units.left_out.limit > 0 and name not in by_vm,
     )
