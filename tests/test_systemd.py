@@ -280,22 +280,6 @@ def test_object_path_leads_back_to_the_unit() -> None:
         {"ConditionTimestamp": 1, "ConditionResult": False, "Conditions": [("ConditionHost",)]},
     ],
 )
-@pytest.mark.parametrize(
-    ("at", "settled"),
-    [
-        (7_000_000, {"ConditionTimestamp": 7_000_000, "ConditionResult": False, "Conditions": []}),
-        (6_000_000, {"ConditionTimestamp": 0}),  # checked again in between
-        (0, {"ConditionTimestamp": 0}),
-    ],
-)
-def test_answers_on_a_check_are_dropped_when_they_are_not_of_that_check(
-    at: int, settled: dict[str, object]
-) -> None:
-    answers = {"ConditionTimestamp": 7_000_000, "ConditionResult": False, "Conditions": []}
-    units.settle_check(answers, at)
-    assert answers == settled
-
-
 def test_answer_that_makes_no_sense_is_refused(answers: dict[str, object]) -> None:
     with pytest.raises((TypeError, ValueError)):
         units.complete(Unit(GHOST, Template.PCI, "ghost"), None, answers)
@@ -511,3 +495,19 @@ def test_close_does_not_wait_for_a_silent_bus(silent_bus: Path) -> None:
     collector.close()
     assert time.monotonic() - start < 1
     assert "the exporter ends" in complaint(collector)
+
+
+@pytest.mark.parametrize(
+    ("at", "settled"),
+    [
+        (7_000_000, {"ConditionTimestamp": 7_000_000, "ConditionResult": False, "Conditions": []}),
+        (6_000_000, {"ConditionTimestamp": 0}),  # checked again in between
+        (0, {"ConditionTimestamp": 0}),
+    ],
+)
+def test_answers_on_a_check_are_dropped_when_they_are_not_of_that_check(
+    at: int, settled: dict[str, object]
+) -> None:
+    answers = {"ConditionTimestamp": 7_000_000, "ConditionResult": False, "Conditions": []}
+    units.settle_check(answers, at)
+    assert answers == settled
