@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import signal
 import sys
 import time
@@ -26,6 +28,9 @@ REFRESHED = "microvm_exporter_last_refresh_timestamp_seconds"
 
 Labels = Mapping[str, str]
 
+_ROOT = Path(__file__).parents[2]
+_COVERAGE = PurePosixPath("/run/coverage")
+
 
 class Exporter:
     """``serve`` as an unprivileged user in the machine. `with Exporter(machine):` ends it.
@@ -35,9 +40,8 @@ class Exporter:
 
     def __init__(self, machine: Machine, *flags: str, interval: str = "200ms") -> None:
         self._machine = machine
-        self.process = machine.popen(
-            COMMAND, "serve", f"--collect.interval={interval}", *flags, user=USER
-        )
+        command = (COMMAND, "serve", f"--collect.interval={interval}", *flags)
+        self.process = machine.popen(*command, user=USER, env=_measured(machine))
         host, port = machine.forward(PORT, 0)
         self.url = f"http://{host}:{port}"
 
@@ -60,6 +64,7 @@ class Exporter:
             return self.process.communicate(timeout=10)[1]
         finally:
             self.process.kill()
+            _keep_measured(self._machine)
 
     def wait_until_ready(self, timeout: float = 30.0) -> None:
         """Wait for the first snapshot."""
@@ -116,7 +121,9 @@ class Exporter:
 
 def run_check(machine: Machine, *flags: str, user: str | None = USER) -> tuple[int, str, str]:
     """Run ``check`` in the machine; give exit status, standard output and standard error."""
-    done = machine.run(COMMAND, "check", *flags, check=False, user=user)
+    env = _measured(machine)
+    done = machine.run(COMMAND, "check", *flags, check=False, user=user, env=env)
+    _keep_measured(machine)
     return done.returncode, done.stdout, done.stderr
 
 
@@ -130,3 +137,20 @@ def check_json(machine: Machine, *flags: str) -> tuple[int, dict[str, Any]]:
 def brief(findings: Sequence[Mapping[str, str]]) -> list[str]:
     """The findings of a JSON report as `Exporter.findings` gives them."""
     return sorted(f"{f['severity']} {f['kind']} {f['vm'] or '-'} {f['object']}" for f in findings)
+
+
+def _measured(machine: Machine) -> dict[str, str]:
+    """What lets coverage, where it is at work here, measure a process in the machine too."""
+    if "COVERAGE_PROCESS_CONFIG" not in os.environ:
+        return {}
+    folder = machine.path(_COVERAGE)
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o777)
+    config = str(_ROOT / "pyproject.toml")
+    return {"COVERAGE_PROCESS_START": config, "COVERAGE_FILE": str(_COVERAGE / "data")}
+
+
+def _keep_measured(machine: Machine) -> None:
+    """Move what was measured to the rest of it: the checkout is read-only inside."""
+    for data in machine.path(_COVERAGE).glob("data.*"):
+        shutil.move(data, _ROOT / f".coverage.{data.name}")
