@@ -15,15 +15,16 @@ from microvm_exporter.metrics import METRICS
 from microvm_exporter.usage import flags_table
 
 ROOT = Path(__file__).parents[1]
-BEGIN = "<!-- flags: made by `make docs` -->\n"
-END = "<!-- end of flags -->\n"
+DEMO = ROOT / "tests" / "golden" / "demo" / "report.txt"
+SHOWN = ("mail.internal", "on the host")
+"""The groups of the demo's report that the README shows."""
 
 
 def main() -> int:
     readme = ROOT / "README.md"
     wanted = {
         ROOT / "docs" / "metrics.md": "\n".join(metrics_page()) + "\n",
-        readme: with_flags(readme.read_text()),
+        readme: section(section(readme.read_text(), "flags", flags_table()), "report", excerpt()),
     }
     stale = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
     if "--check" in sys.argv:
@@ -38,10 +39,20 @@ def main() -> int:
     return 0
 
 
-def with_flags(readme: str) -> str:
-    before, _, rest = readme.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{flags_table()}\n{END}{after}"
+def section(text: str, name: str, content: str) -> str:
+    """Replace what stands between the two marks of that name."""
+    begin, end = f"<!-- {name}: made by `make docs` -->\n", f"<!-- end of {name} -->\n"
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    return f"{before}{begin}\n{content}\n{end}{after}"
+
+
+def excerpt() -> str:
+    """The head of the demo's report, and some groups of it."""
+    headline, counts, *groups = DEMO.read_text().rstrip().split("\n\n")
+    shown = [group for group in groups if group.split("\n")[0] in SHOWN]
+    report = "\n\n".join(["$ microvm-exporter check\n" + headline, counts, "[…]", *shown])
+    return f"```\n{report}\n```\n"
 
 
 def metrics_page() -> Iterator[str]:

@@ -61,7 +61,7 @@ def _demo() -> None:
         fleet.declare(*VMS)
         fleet.switch()
         fleet.settle()
-        for what in _spoil(fleet):
+        for what in spoil(fleet):
             _say(what)
         fleet.write_declaration(DECLARATION)
         _say("microvm-exporter check")
@@ -69,7 +69,8 @@ def _demo() -> None:
         _serve(machine)
 
 
-def _spoil(fleet: Fleet) -> Iterator[str]:
+def spoil(fleet: Fleet) -> Iterator[str]:
+    """Bring the drift about, step by step; say what each step is before it is done."""
     yield "undeclaring mail.internal while it runs"
     cases.undeclare_running(fleet, "mail.internal")
     yield "removing firewall, and starting it again by hand"

@@ -43,7 +43,7 @@ def undeclared_unit(host: Host) -> Iterator[Finding]:
                 Kind.UNDECLARED_UNIT,
                 vm.name,
                 f"microvm@{vm.name}.service",
-                f"units of {vm.name} are loaded ({loaded}), which is not declared",
+                f"{vm.name} is not declared but {len(vm.units)} of its units are loaded: {loaded}",
                 remedies.remove(host, vm),
             )
 

@@ -15,6 +15,8 @@ __all__ = ["daemon_reload_needed", "helper_without_vm", "unit_failed"]
 
 # microvm-shutdown is what `systemctl stop` calls; these have none, so ExecStop fails.
 _NO_SHUTDOWN: Final = frozenset({"kvmtool", "stratovirt", "alioth"})
+# What systemd itself exits with in a service's stead (systemd.exec(5)), as systemctl shows it.
+_STATUS: Final = {200: "CHDIR", 203: "EXEC"}
 _PLAIN_FAILURES: Final = frozenset({"exit-code", "signal"})
 
 
@@ -27,7 +29,7 @@ def unit_failed(host: Host) -> Iterator[Finding]:
                     Kind.UNIT_FAILED,
                     vm.name,
                     unit.name,
-                    f"{unit.name} failed: {unit.result}, exit status {unit.exec_main_status}",
+                    f"{unit.name} failed: {unit.result}, status {_status(unit.exec_main_status)}",
                     (
                         *remedies.look_at_unit(unit.name),
                         f"systemctl reset-failed {quote(unit.name)}",
@@ -64,6 +66,10 @@ def daemon_reload_needed(host: Host) -> Iterator[Finding]:
                     f"{unit.name} changed on disk since systemd read it",
                     ("systemctl daemon-reload",),
                 )
+
+
+def _status(code: int) -> str:
+    return f"{code}/{_STATUS[code]}" if code in _STATUS else str(code)
 
 
 def _fails_normally(host: Host, vm: Vm, unit: Unit) -> bool:
