@@ -25,7 +25,7 @@ from test_drift import DRIFT
 from world import World, healthy_world
 
 SPOILS = {name: spoil for name, spoil, _ in DRIFT}
-HOSTILE = 'a"b\\c\nd\x1b[31m\udcff</td>'
+HOSTILE = 'a"b\\c\nd\x1b[31m\udcff</p>'
 
 
 def _drifted() -> World:
@@ -117,15 +117,15 @@ def test_hostile_names_when_rendered() -> None:
     judgement = world.judge()
     text, openmetrics = (body.decode() for body in render(judgement))
     parsed = {label for _, labels, _ in _samples(parse_text(text)) for _, label in labels}
-    assert 'a"b\\c\nd\x1b[31m\\udcff</td>' in parsed
+    assert 'a"b\\c\nd\x1b[31m\\udcff</p>' in parsed
     assert _samples(parse_text(text)) == _samples(parse_openmetrics(openmetrics))  # type: ignore[no-untyped-call]
     report = render_text(judgement, colour=False)
     assert [c for c in report if not c.isprintable() and c != "\n"] == []
-    assert "ip link delete dev $'a\"b\\x5cc\\x0ad\\x1b[31m\\xff</td>'" in report
+    assert "ip link delete dev $'a\"b\\x5cc\\x0ad\\x1b[31m\\xff</p>'" in report
     assert json.loads(render_json(judgement))["status"] == "drift"
     page = render_page(judgement, "/metrics")
-    assert page.count("</td>") == 4 * len(judgement.findings)
-    assert "&lt;/td&gt;" in page
+    assert page.count("</p>") == len(judgement.findings) + 1
+    assert "&lt;/p&gt;" in page
 
 
 def test_page_when_there_is_more_than_a_page_can_hold() -> None:
@@ -133,7 +133,7 @@ def test_page_when_there_is_more_than_a_page_can_hold() -> None:
     for number in range(500):
         world.link(f"leak{number}")
     page = render_page(world.judge(), "/metrics")
-    assert page.count("<tr>") == 201
+    assert page.count("stray_tap") == 200
     assert "and 300 more" in page
 
 

@@ -10,33 +10,30 @@ from typing import Final
 
 from microvm_exporter import __version__
 from microvm_exporter.counts import count
-from microvm_exporter.drift import Judgement
+from microvm_exporter.drift import Finding, Judgement
 from microvm_exporter.model import Collector
-from microvm_exporter.report import COUNT_NAMES, headline
+from microvm_exporter.report import COUNT_NAMES, groups, headline
 from microvm_exporter.text import printable
 
 __all__ = ["render_page"]
 
 _MOST_FINDINGS: Final = 200
-"""Rows of the table; the metrics and `check` have them all."""
+"""What a page can hold; the metrics and `check` have them all."""
 
 _STYLE: Final = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
+body { max-width: 64rem; margin: 2rem auto; padding: 0 1rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin: 0 0 .5rem; }
 dl { display: flex; flex-wrap: wrap; gap: 1rem; }
-dl div { border: 1px solid #8886; border-radius: .5rem; padding: .5rem 1rem; }
+dl div, section { border: 1px solid #8886; border-radius: .5rem; padding: .5rem 1rem; }
 dd { margin: 0; font-size: 1.75rem; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; vertical-align: top; padding: .35rem .75rem .35rem 0;
-  border-top: 1px solid #8884; }
-td { overflow-wrap: anywhere; }
-pre { margin: 0; white-space: pre-wrap; font-size: .85rem; }
-.critical, .failed { color: #c4162a; font-weight: 600; }
-.warning { color: #a35200; font-weight: 600; }
-.info { color: #1f60c4; }
-@media (prefers-color-scheme: dark) {
-  .critical, .failed { color: #ff7383; } .warning { color: #ff9830; } .info { color: #8ab8ff; }
-}
+section { margin: 1rem 0; padding: .75rem 1rem; }
+section p { margin: .5rem 0 .25rem; }
+code, pre { font-size: .85rem; }
+pre { margin: .25rem 0 .75rem; padding: .5rem .75rem; white-space: pre-wrap; background: #8882; }
+b { border-radius: .25rem; padding: .1rem .4rem; color: #fff; font-size: .8rem; }
+.critical, .failed { background: #b3261e; } .warning { background: #8a4b00; }
+.info { background: #1f60c4; }
 """
 
 
@@ -72,28 +69,26 @@ def _failures(judgement: Judgement) -> Iterator[str]:
     for name in Collector:
         error = judgement.snapshot.readings()[name].error
         if error is not None:
-            yield (
-                f'<p><span class="failed">could not read {name}</span>: '
-                f"{escape(printable(error))}</p>"
-            )
+            yield (f'<p><b class="failed">could not read {name}</b> {escape(printable(error))}</p>')
 
 
 def _findings(judgement: Judgement) -> Iterator[str]:
     findings = judgement.findings
-    if not findings:
-        return
-    columns = ("severity", "MicroVM", "kind", "what, and what to do")
-    yield f"<table><tr>{''.join(f'<th>{column}</th>' for column in columns)}</tr>"
-    for finding in findings[:_MOST_FINDINGS]:
-        remedy = escape("\n".join(finding.remedy))
-        yield (
-            f'<tr><td class="{finding.severity}">{finding.severity}</td>'
-            f"<td>{escape(finding.vm)}</td><td>{finding.kind}</td>"
-            f"<td>{escape(finding.summary)}<pre>{remedy}</pre></td></tr>"
-        )
-    yield "</table>"
+    for group in groups(findings[:_MOST_FINDINGS]):
+        yield f"<section><h2>{escape(group.title)}</h2>"
+        for remedy, cured in group.cures:
+            yield from map(_finding, cured)
+            yield f"<pre>{escape(chr(10).join(remedy))}</pre>"
+        yield "</section>"
     if len(findings) > _MOST_FINDINGS:
         yield f"<p>… and {len(findings) - _MOST_FINDINGS} more: microvm-exporter check</p>"
+
+
+def _finding(finding: Finding) -> str:
+    return (
+        f'<p><b class="{finding.severity}">{finding.severity}</b> <code>{finding.kind}</code> '
+        f"{escape(finding.summary)}</p>"
+    )
 
 
 def _utc(timestamp: float) -> str:

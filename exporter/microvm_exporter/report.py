@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Final, TypedDict
 
@@ -13,7 +13,17 @@ from microvm_exporter.counts import count
 from microvm_exporter.drift import Finding, Judgement, Severity
 from microvm_exporter.text import printable
 
-__all__ = ["COUNT_NAMES", "Report", "Status", "headline", "render_json", "render_text", "status_of"]
+__all__ = [
+    "COUNT_NAMES",
+    "Group",
+    "Report",
+    "Status",
+    "groups",
+    "headline",
+    "render_json",
+    "render_text",
+    "status_of",
+]
 
 
 class Status(StrEnum):
@@ -58,10 +68,29 @@ COUNT_NAMES: Final = {
     "failed_condition_checks": "failed condition checks",
     "stray_tap_devices": "stray TAP devices",
 }
+_ON_HOST: Final = "on the host"
 _COLOURS: Final = {Severity.CRITICAL: "1;31", Severity.WARNING: "33", Severity.INFO: "36"}
 _BOLD: Final = "1"
 _WIDTH: Final = 88
 _INDENT: Final = " " * 14
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The findings of one VM, or of none: those that the same lines cure stand together."""
+
+    title: str
+    cures: tuple[tuple[tuple[str, ...], tuple[Finding, ...]], ...]
+
+
+def groups(findings: Sequence[Finding]) -> Iterator[Group]:
+    """Group by VM, the one with the worst finding first, what belongs to no VM last."""
+    by_vm: dict[str, dict[tuple[str, ...], list[Finding]]] = {}
+    for finding in findings:
+        by_vm.setdefault(finding.vm, {}).setdefault(finding.remedy, []).append(finding)
+    for vm in sorted(by_vm, key=lambda vm: not vm):
+        cures = tuple((remedy, tuple(cured)) for remedy, cured in by_vm[vm].items())
+        yield Group(vm or _ON_HOST, cures)
 
 
 def status_of(judgement: Judgement) -> Status:
@@ -102,8 +131,8 @@ def render_text(judgement: Judgement, *, colour: bool) -> str:
     for name, collector in _collectors(judgement).items():
         if not collector["success"]:
             lines += ["", f"{paint('1;31', f'could not read {name}')}: {collector['error']}"]
-    for vm, findings in _by_vm(judgement.findings):
-        lines += ["", paint(_BOLD, vm or "on the host"), *_describe(findings, colour=colour)]
+    for group in groups(judgement.findings):
+        lines += ["", paint(_BOLD, group.title), *_describe(group, colour=colour)]
     return "\n".join(lines) + "\n"
 
 
@@ -128,12 +157,10 @@ def _plural(findings: Sequence[Finding]) -> str:
     return "finding" if len(findings) == 1 else "findings"
 
 
-def _describe(findings: Sequence[Finding], *, colour: bool) -> Iterator[str]:
-    """Findings that the same lines cure stand together: commands of two cures do not mix."""
-    for remedy in dict.fromkeys(finding.remedy for finding in findings):
+def _describe(group: Group, *, colour: bool) -> Iterator[str]:
+    for remedy, findings in group.cures:
         for finding in findings:
-            if finding.remedy == remedy:
-                yield from _say(finding, colour=colour)
+            yield from _say(finding, colour=colour)
         yield from (f"{_INDENT}{line}" for line in remedy)
 
 
@@ -144,13 +171,6 @@ def _say(finding: Finding, *, colour: bool) -> Iterator[str]:
     severity = f"{finding.severity:<8}"
     yield f"  {_paint(_COLOURS[finding.severity], severity) if colour else severity}  {first}"
     yield from (f"            {line}" for line in rest)
-
-
-def _by_vm(findings: Sequence[Finding]) -> Iterator[tuple[str, list[Finding]]]:
-    """Group by VM, the one with the worst finding first, what belongs to no VM last."""
-    names = dict.fromkeys(finding.vm for finding in findings)
-    for name in sorted(names, key=lambda name: not name):
-        yield name, [finding for finding in findings if finding.vm == name]
 
 
 def _collectors(judgement: Judgement) -> dict[str, CollectorReport]:
