@@ -289,6 +289,42 @@ def test_vms_without_templates(running: Fleet, exporter: Exporter) -> None:
     assert_findings(exporter, [])
 
 
+# ----------------------------------------------------------------------------------- remedies
+
+# What a command cannot bring back: the runner itself, or a unit's file.
+NOT_MENDED_BY_COMMANDS = {
+    "break runner",
+    "collect garbage",
+    "crash in a loop",
+    "fail helper",
+    "leave wants link",
+    "run old runner",
+    "start broken runner",
+}
+
+
+@pytest.mark.parametrize("fleet", [TODAY, BEFORE_SET_BOOTED], indirect=True, ids=lambda e: e.name)
+@pytest.mark.parametrize("name", CASES)
+def test_remedies_when_pasted_in_the_order_in_which_they_are_printed(
+    name: str, running: Fleet
+) -> None:
+    """They mend, in at most two rounds, and never make anything worse."""
+    machine = running.machine
+    CASES[name][0](running)
+    running.write_declaration(DECLARATION)
+    before = check_json(machine, WITH_DECLARATION)[1]["findings"]
+    after = before
+    for _ in range(2):
+        for remedy in dict.fromkeys(finding["remedy"] for finding in after):
+            machine.run("sh", input=remedy, check=False)
+        running.settle()
+        after = check_json(machine, WITH_DECLARATION)[1]["findings"]
+    if name in NOT_MENDED_BY_COMMANDS:
+        assert set(brief(after)) <= set(brief(before))
+    else:
+        assert brief(after) == []
+
+
 # ------------------------------------------------------------------------------------- normal
 
 

@@ -460,7 +460,7 @@ def _stopped_with_a_job_to_start(world: World) -> None:
 def _vm_in_the_middle_of_a_stop(world: World) -> None:
     world.undeclare("plain")
     world.change_unit(
-        "microvm@plain.service", active_state="deactivating", sub_state="stop-sigterm"
+        "microvm@plain.service", active_state="deactivating", sub_state="stop-sigterm", job=True
     )
 
 
@@ -495,10 +495,27 @@ def test_no_drift_when_normal(change: Callable[[World], None], looks: int) -> No
 # ------------------------------------------------------------------------------------- memory
 
 
-def test_job_pending_in_two_looks_is_drift() -> None:
+def test_job_excuses_what_is_new_for_a_minute() -> None:
     world = healthy_world()
+    memory = judge(world.snapshot(), Memory()).memory
     _stopped_with_a_job_to_start(world)
-    assert brief(world.judge(2).findings) == ["critical not_running plain microvm@plain.service"]
+    found = {}
+    for seconds in (0, 15, 45, 60, 75):
+        judgement = judge(replace(world.snapshot(), taken_at=NOW + seconds), memory)
+        found[seconds] = brief(judgement.findings)
+        memory = judgement.memory
+    down = ["critical not_running plain microvm@plain.service"]
+    assert found == {0: [], 15: [], 45: [], 60: down, 75: down}
+
+
+def test_finding_lasts_when_a_job_begins() -> None:
+    world = healthy_world()
+    _outdated(world)
+    first = judge(world.snapshot(), Memory())
+    world.change_unit("microvm@flake.service", job=True)
+    second = judge(world.snapshot(), first.memory)
+    assert second.findings == first.findings != ()
+    assert not second.unconfirmed
 
 
 def test_candidate_is_kept_while_its_source_is_unknown() -> None:
@@ -534,13 +551,41 @@ def test_tap_of_a_vm_whose_state_is_deleted_under_it_is_not_stray() -> None:
         assert Kind.STRAY_TAP in judgement.judged
 
 
-def test_stray_tap_is_unknown_when_a_running_vm_has_interfaces_that_nobody_knows() -> None:
+def test_tap_in_use_is_not_stray_when_a_running_vm_has_interfaces_that_nobody_knows() -> None:
     world = healthy_world()
     _state_deleted_under_a_declared_vm_that_runs(world)
+    world.links["vm-web"] = replace(world.links["vm-web"], carrier=True)
     _leaked_tap(world)
-    judgement = world.judge()
-    assert Kind.STRAY_TAP not in judgement.judged
-    assert "vm-leak" not in {f.object for f in judgement.findings}
+    strays = [f.object for f in world.judge().findings if f.kind is Kind.STRAY_TAP]
+    assert strays == ["vm-leak"]
+
+
+# -------------------------------------------------------------------------------------- remedies
+
+
+def test_nothing_is_removed_while_the_declaration_cannot_be_read() -> None:
+    world = healthy_world()
+    _without_current(world)
+    world.unread[Collector.DECLARATION] = "truncated"
+    remedies = [line for f in world.judge().findings for line in f.remedy]
+    assert remedies
+    assert [line for line in remedies if "rm " in line or "stop" in line] == []
+
+
+def test_gcroot_of_a_vm_that_is_there_is_not_removed() -> None:
+    world = healthy_world()
+    world.gcroots["off"] = replace(world.gcroots["off"], dangling=True)
+    assert world.judge().findings[0].remedy == ("microvm -u off",)
+
+
+def test_restart_is_advised_only_of_a_vm_that_should_run_and_does_not() -> None:
+    world = healthy_world()
+    _outdated(world)
+    assert world.judge().findings[0].remedy == ("systemctl restart install-microvm-flake.service",)
+    world.stop("flake")
+    remedies = [f.remedy for f in world.judge().findings if f.kind is Kind.OUTDATED]
+    install = "systemctl restart install-microvm-flake.service"
+    assert remedies == [(f"{install} && systemctl start microvm@flake.service",)]
 
 
 # ----------------------------------------------------------------------------------- severity
@@ -581,7 +626,49 @@ def test_condition_unmet_of_a_forgotten_unit_is_named_by_its_template() -> None:
     )
 
 
+def test_helper_was_skipped_before_the_vm_had_the_device() -> None:
+    """An update gave it a TAP: neither the VM that runs nor the one that is down was at fault."""
+    world = healthy_world()
+    for name in ("plain", "spare"):
+        helper = unmet(make_unit(Template.TAP, name))
+        world.units[helper.name] = helper
+        path = f"{STATE}/{name}/current"
+        new = Symlink(path, runner_path(name, 2), dangling=False, changed=NOW - 100)
+        runner = Runner(frozenset({"bin/microvm-run", "bin/tap-up"}), (tap("vm-new"),))
+        world.change_state(name, current=new, current_runner=runner)
+        world.declared[name] = replace(
+            world.declared[name], runner=runner_path(name, 2), interfaces=(tap("vm-new"),)
+        )
+    assert brief(world.judge().findings) == [f"info restart_pending plain {STATE}/plain/booted"]
+
+
 # --------------------------------------------------------------------------------- beyond the cap
+
+
+def test_nothing_is_unwanted_when_wanted_vms_are_left_out() -> None:
+    world = healthy_world()
+    world.undeclare("web")
+    world.wanted_left_out = 1
+    judgement = world.judge()
+    assert judgement.findings == ()
+    assert Kind.UNDECLARED_RUNNING not in judgement.judged
+    assert Kind.STRAY_TAP not in judgement.judged
+
+
+def test_missing_state_is_found_whatever_is_planted_beside_it() -> None:
+    world = healthy_world()
+    del world.vms["spare"]
+    world.vms["planted"] = VmState("planted", f"{STATE}/planted")
+    world.state_left_out = 10_000
+    kinds = {f.kind for f in world.judge().findings if f.vm == "spare"}
+    assert kinds == {Kind.MISSING_STATE, Kind.WOULD_NOT_START}
+
+
+def test_missing_state_is_not_found_when_wanted_vms_are_beyond_the_cap() -> None:
+    world = healthy_world()
+    del world.vms["spare"]
+    world.state_left_out = 1
+    assert brief(world.judge().findings) == []
 
 
 def test_vm_whose_units_may_be_left_out_is_not_called_down() -> None:

@@ -179,7 +179,7 @@ def test_interfaces_beyond_the_cap_are_left_out(tmp_path: Path) -> None:
     runner, left_out = read(path)
     assert runner is not None
     assert runner.interfaces == tuple(map(tap, names[:INTERFACES_MAX]))
-    assert left_out == Leftouts(limit=7)
+    assert left_out == Leftouts(unreadable=7)
 
 
 def make_fifo(path: Path) -> None:

@@ -99,6 +99,8 @@ class World:
     autostarted: set[str] = field(default_factory=set)
     failed_checks: dict[str, FailedCheck] = field(default_factory=dict)
     units_left_out: int = 0
+    wanted_left_out: int = 0
+    state_left_out: int = 0
     links: dict[str, Link] = field(default_factory=dict)
     vms: dict[str, VmState] = field(default_factory=dict)
     gcroots: dict[str, Symlink] = field(default_factory=dict)
@@ -157,7 +159,12 @@ class World:
         return Snapshot(
             taken_at=NOW,
             declaration=self._read(
-                Collector.DECLARATION, Declaration(self.declared, frozenset(self.imperative))
+                Collector.DECLARATION,
+                Declaration(
+                    self.declared,
+                    frozenset(self.imperative),
+                    left_out=Leftouts(limit=self.wanted_left_out),
+                ),
             ),
             systemd=self._read(
                 Collector.SYSTEMD,
@@ -179,6 +186,7 @@ class World:
                     booted_gcroots=self.booted_gcroots,
                     templates=self.templates,
                     unit_files=tuple(self.unit_files),
+                    left_out=Leftouts(limit=self.state_left_out),
                 ),
             ),
         )

@@ -17,8 +17,11 @@ from microvm_exporter.report import Status, render_json, render_text, status_of
 
 __all__ = ["check"]
 
-_SECOND_LOOK: Final = 1.0
-"""Seconds until what counts only when it is seen twice is looked at again."""
+_PAUSE: Final = 1.0
+"""Seconds until what does not count yet is looked at again."""
+
+_SETTLE_MAX: Final = 30.0
+"""Seconds for which a host that is in the middle of a switch is waited for."""
 
 _EXIT_STATUS: Final = {Status.CLEAN: 0, Status.DRIFT: 1, Status.UNKNOWN: 2}
 
@@ -47,8 +50,9 @@ def _look(config: CheckConfig) -> Judgement:
     observer = Observer(config.sources)
     try:
         judgement = observer.look()
-        if judgement.unconfirmed:
-            time.sleep(_SECOND_LOOK)
+        deadline = time.monotonic() + _SETTLE_MAX
+        while judgement.unconfirmed and time.monotonic() < deadline:
+            time.sleep(_PAUSE)
             judgement = observer.look()
         return judgement
     finally:

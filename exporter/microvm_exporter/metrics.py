@@ -119,7 +119,7 @@ def _origin(vm: Vm) -> Origin:
         return vm.declared.origin
     if vm.imperative:
         return Origin.IMPERATIVE
-    return Origin.UNKNOWN if vm.has_flake and vm.stopped else Origin.UNDECLARED
+    return Origin.UNKNOWN if vm.has_flake else Origin.UNDECLARED
 
 
 def _vm_running(judgement: Judgement) -> Iterable[Sample] | None:

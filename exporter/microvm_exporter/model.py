@@ -297,11 +297,13 @@ class Symlink:
     """A symbolic link: where it says it leads, and whether anything is there.
 
     ``dangling`` covers a missing target and a loop. It is false when that could not be told.
+    ``changed`` is when the link itself was made, in Unix seconds.
     """
 
     path: str
     target: str
     dangling: bool
+    changed: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,8 +365,8 @@ class UnitFile:
 class StateTree:
     """What the file system tells.
 
-    ``vms`` is keyed by VM name. ``gcroots`` and ``booted_gcroots`` are the links
-    ``GCROOTS/N`` and ``GCROOTS/booted-N`` by VM name. ``templates`` maps each installed template
+    ``vms`` is keyed by VM name. ``gcroots``, ``booted_gcroots`` and ``old_gcroots`` are the links
+    ``GCROOTS/N``, ``booted-N`` and ``old-N`` by VM name. ``templates`` maps each installed template
     unit file to the paths of its ``ConditionPathExists=``, with ``%i`` unexpanded.
     ``conditional_installs`` are the VMs whose ``install-microvm-N.service`` only runs while
     ``STATE/N`` is not there (flake + updateFlake).
@@ -374,6 +376,7 @@ class StateTree:
     vms: Mapping[str, VmState] = field(default_factory=dict)
     gcroots: Mapping[str, Symlink] = field(default_factory=dict)
     booted_gcroots: Mapping[str, Symlink] = field(default_factory=dict)
+    old_gcroots: Mapping[str, Symlink] = field(default_factory=dict)
     templates: Mapping[Template, tuple[str, ...]] = field(default_factory=dict)
     conditional_installs: frozenset[str] = frozenset()
     unit_files: tuple[UnitFile, ...] = ()

@@ -11,6 +11,7 @@ from typing import Final, TypedDict
 
 from microvm_exporter.counts import count
 from microvm_exporter.drift import Finding, Judgement, Severity
+from microvm_exporter.model import Leftouts
 from microvm_exporter.text import printable
 
 __all__ = [
@@ -94,10 +95,24 @@ def groups(findings: Sequence[Finding]) -> Iterator[Group]:
 
 
 def status_of(judgement: Judgement) -> Status:
-    """Unknown when a source could not be read, whatever the others told."""
-    if any(not collector["success"] for collector in _collectors(judgement).values()):
+    """Unknown when a source could not be read, or nothing found but not all looked at."""
+    if any(reading.value is None for reading in judgement.snapshot.readings().values()):
         return Status.UNKNOWN
-    return Status.DRIFT if judgement.findings else Status.CLEAN
+    if judgement.findings:
+        return Status.DRIFT
+    return Status.UNKNOWN if any(_gaps(judgement)) else Status.CLEAN
+
+
+def _gaps(judgement: Judgement) -> Iterator[str]:
+    """Say what was not looked at although its source could be read."""
+    for name, reading in judgement.snapshot.readings().items():
+        left_out = reading.value.left_out if reading.value else Leftouts()
+        if left_out.limit:
+            yield f"{name}: {left_out.limit} left out, beyond --collect.max-vms"
+        if left_out.unreadable:
+            yield f"{name}: {left_out.unreadable} could not be read"
+    if judgement.unconfirmed:
+        yield "systemd: jobs are pending, what they change is not counted yet"
 
 
 def render_json(judgement: Judgement) -> str:
@@ -131,6 +146,8 @@ def render_text(judgement: Judgement, *, colour: bool) -> str:
     for name, collector in _collectors(judgement).items():
         if not collector["success"]:
             lines += ["", f"{paint('1;31', f'could not read {name}')}: {collector['error']}"]
+    for gap in _gaps(judgement):
+        lines += ["", f"{paint('33', 'not looked at')}: {gap}"]
     for group in groups(judgement.findings):
         lines += ["", paint(_BOLD, group.title), *_describe(group, colour=colour)]
     return "\n".join(lines) + "\n"
@@ -142,7 +159,11 @@ def headline(judgement: Judgement) -> str:
     unread = sum(reading.value is None for reading in judgement.snapshot.readings().values())
     suffix = f" {unread} of 4 sources could not be read." if unread else ""
     if not findings:
-        return "No drift: what is there is what is declared." if not unread else "Unknown:" + suffix
+        if unread:
+            return "Unknown:" + suffix
+        if any(_gaps(judgement)):
+            return "No drift in what could be looked at."
+        return "No drift: what is there is what is declared."
     by_severity = [
         f"{n} {severity}"
         for severity in Severity

@@ -11,7 +11,7 @@ from types import FrameType
 
 from microvm_exporter import __version__
 from microvm_exporter.config import ServeConfig
-from microvm_exporter.drift import Finding, Judgement
+from microvm_exporter.drift import Judgement, Kind
 from microvm_exporter.model import Collector
 from microvm_exporter.notify import Notifier
 from microvm_exporter.observer import Observer
@@ -64,7 +64,7 @@ class _Refresher:
         self._notifier = notifier
         self._stop = stop
         self._errors: dict[Collector, str | None] = dict.fromkeys(Collector)
-        self._findings: frozenset[Finding] = frozenset()
+        self._findings: frozenset[tuple[Kind, str, str]] = frozenset()
         self._ready = False
 
     def run(self) -> None:
@@ -110,14 +110,13 @@ class _Refresher:
             self._errors[name] = error
 
     def _log_findings(self, judgement: Judgement) -> None:
-        findings = frozenset(judgement.findings)
+        findings = frozenset((f.kind, f.vm, f.object) for f in judgement.findings)
         new, gone = findings - self._findings, self._findings - findings
         if new or gone:
             counts = {"new": len(new), "gone": len(gone), "findings": len(findings)}
             _log.info("findings changed", extra=counts)
-        for finding in findings - self._findings:
-            fields = {"kind": finding.kind, "vm": finding.vm, "object": finding.object}
-            _log.debug("found", extra=fields)
+        for kind, vm, thing in sorted(new):
+            _log.debug("found", extra={"kind": kind, "vm": vm, "object": thing})
         self._findings = findings
 
 

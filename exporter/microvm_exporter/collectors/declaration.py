@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Final, Literal, NotRequired, TypedDict
 
 from microvm_exporter.collectors.json_document import Rule, Unfit, parse_json
@@ -151,9 +151,14 @@ def _declare(document: DeclarationDocument, limit: int) -> Declaration:
     return Declaration(
         vms={name: _declare_vm(name, document["vms"][name]) for name in names[:limit]},
         imperative=frozenset(document.get("imperative") or ()),
-        state_dir=document.get("state_dir"),
+        state_dir=_plain(document.get("state_dir")),
         left_out=Leftouts(limit=len(names[limit:])),
     )
+
+
+def _plain(path: str | None) -> str | None:
+    """Leave out the slashes that a path does not need: it is the beginning of others."""
+    return None if path is None else str(PurePosixPath(path))
 
 
 def _declare_vm(name: str, document: VmDocument) -> DeclaredVm:
@@ -179,7 +184,7 @@ def declare_from_host(units: UnitTable, tree: StateTree | None) -> Declaration:
         name: DeclaredVm(name, _tell_origin(name, tree), autostart=name in units.autostarted)
         for name in sorted(units.declared)
     }
-    return Declaration(vms)
+    return Declaration(vms, left_out=Leftouts(limit=units.left_out.limit))
 
 
 def _tell_origin(name: str, tree: StateTree | None) -> Origin:

@@ -100,7 +100,7 @@ def _read_interfaces(fd: int, files: frozenset[str], tally: Tally) -> tuple[Inte
         lines = (read_file(_MACVTAP, dir_fd=fd) or b"").splitlines()
         names = [fields[0] for line in lines if (fields := line.split())]  # ID MAC LINK MODE
         found.update(dict.fromkeys(_valid(InterfaceType.MACVTAP, names, tally)))
-    tally.limit += max(0, len(found) - INTERFACES_MAX)
+    tally.unreadable += max(0, len(found) - INTERFACES_MAX)
     return tuple(found)[:INTERFACES_MAX]
 
 

@@ -25,8 +25,7 @@ from microvm_exporter.model import Runner, StateTree, Symlink, VmState, is_insta
 __all__ = ["collect_state"]
 
 # What the gcroot of a member of STATE/N is called, before N: `microvm -c` makes the first two
-# (pkgs/microvm-command.nix), installOnHost all (nixos-modules/microvm/ssh-deploy.nix). An `old-N`
-# says nothing about the VM: there is no `old` before the second deployment.
+# (pkgs/microvm-command.nix), installOnHost all (nixos-modules/microvm/ssh-deploy.nix).
 _GCROOT_PREFIXES: Final = {"current": "", "booted": "booted-", "old": "old-"}
 
 
@@ -44,14 +43,15 @@ def collect_state(
     root can make: directories that someone plants in ``state_dir`` displace none of them.
     """
     tally = Tally()
-    gcroots, booted_gcroots = _read_gcroots(gcroots_dir, limit, prefer, tally)
+    gcroots = _read_gcroots(gcroots_dir, limit, prefer, tally)
     units = read_unit_files(unit_dirs, tally)
-    vms = _read_vms(state_dir, limit, [prefer, gcroots], tally)
+    vms = _read_vms(state_dir, limit, [prefer, gcroots["current"]], tally)
     return StateTree(
         state_dir=state_dir,
         vms=vms,
-        gcroots=gcroots,
-        booted_gcroots=booted_gcroots,
+        gcroots=gcroots["current"],
+        booted_gcroots=gcroots["booted"],
+        old_gcroots=gcroots["old"],
         templates=units.templates,
         conditional_installs=units.conditional_installs,
         unit_files=units.entries,
@@ -167,8 +167,11 @@ def _has_flake(fd: int) -> bool:
 
 def _read_gcroots(
     gcroots_dir: str, limit: int, prefer: Collection[str], tally: Tally
-) -> tuple[dict[str, Symlink], dict[str, Symlink]]:
-    """Read ``GCROOTS/N`` and ``GCROOTS/booted-N``, by VM; there is none without the directory."""
+) -> dict[str, dict[str, Symlink]]:
+    """Read ``GCROOTS/N``, ``booted-N`` and ``old-N``, by the member of STATE/N and by VM.
+
+    There is none without the directory.
+    """
     kinds: dict[str, dict[str, Symlink]] = {kind: {} for kind in _GCROOT_PREFIXES}
     try:
         with open_directory(gcroots_dir, listing=True) as fd:
@@ -176,20 +179,17 @@ def _read_gcroots(
                 kind, vm = _classify(link)
                 kinds[kind][vm] = link
     except FileNotFoundError:
-        return {}, {}
+        return kinds
     except OSError as error:
         raise CollectorError(
             f"cannot read the gcroots directory {gcroots_dir}: {error.strerror}; "
             "name it with --gcroots-dir, and let the exporter read it"
         ) from error
-    names = kinds["current"].keys() | kinds["booted"].keys()
+    names = {name for links in kinds.values() for name in links}
     valid = {name for name in names if is_instance_name(name)}
     tally.name += len(names) - len(valid)
     taken = sorted(_first(valid, limit, [prefer], tally))
-    current, booted = (
-        {vm: kinds[kind][vm] for vm in taken if vm in kinds[kind]} for kind in ("current", "booted")
-    )
-    return current, booted
+    return {kind: {vm: links[vm] for vm in taken if vm in links} for kind, links in kinds.items()}
 
 
 def _read_links(root: str, fd: int) -> Iterator[Symlink]:

@@ -131,11 +131,13 @@ class SystemdCollector:
         unit_path, wants = self._bus.read((_UNIT_PATH, _WANTS))
         autostarted, declared = _pulled_in(wants or ())
         listed, misnamed = _family(self._bus.list_units(_PATTERNS))
+        loaded = {unit.name for unit in listed}
+        # A wants link that leads nowhere declares nothing.
+        declared = frozenset(vm for vm in declared if f"{Template.INSTALL}{vm}.service" in loaded)
         vms = autostarted | declared | {unit.vm for unit in listed}
         kept = _choose(vms, autostarted | declared, self._limit)
         found, unreadable = self._read([unit for unit in listed if unit.vm in kept])
         self._known = found
-        loaded = {unit.name for unit in listed}
         return UnitTable(
             units=found,
             autostarted=autostarted & kept,

@@ -92,7 +92,8 @@ def read_symlink(path: str, *, dir_fd: int) -> Symlink | None:
         if error.errno != errno.EINVAL:
             raise
         target = path
-    return Symlink(path, target, _is_dangling(name, dir_fd))
+    changed = os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mtime
+    return Symlink(path, target, _is_dangling(name, dir_fd), changed)
 
 
 def _is_dangling(name: str, dir_fd: int) -> bool:

@@ -17,7 +17,9 @@ from microvm_exporter.drift.kinds import Finding, Kind, Severity, found
 from microvm_exporter.model import (
     Condition,
     FailedCheck,
+    Interface,
     InterfaceType,
+    Runner,
     Template,
     Unit,
     parse_unit_name,
@@ -42,7 +44,7 @@ def condition_unmet(host: Host) -> Iterator[Finding]:
             continue
         template, name = parsed
         vm = host.vm(name)
-        if not _should_hold(vm, template):
+        if not _should_have_held(vm, template, check.at):
             continue
         why = _unmet(host, vm, template, check.conditions)
         finding = found(
@@ -50,7 +52,7 @@ def condition_unmet(host: Host) -> Iterator[Finding]:
             name,
             check.unit,
             f"the last start of {check.unit} was skipped: {why}",
-            _mend(host, vm),
+            remedies.mend(host, vm),
         )
         if template is Template.MICROVM:
             finding = replace(finding, severity=Severity.CRITICAL)
@@ -75,7 +77,7 @@ def would_not_start(host: Host) -> Iterator[Finding]:
                         vm.name,
                         path,
                         f"{unit} would not start: {path} is not there",
-                        _mend(host, vm),
+                        remedies.mend(host, vm),
                     )
 
 
@@ -91,25 +93,38 @@ def _was_skipped(unit: Unit) -> bool:
     return unit.condition_timestamp > 0 and not unit.condition_result
 
 
+def _should_have_held(vm: Vm, template: Template, at: float) -> bool:
+    """Tell whether it should, by what was there to be started then.
+
+    A VM that runs may have got a device since, by an update that awaits a restart. So may one
+    that is down, by a new `current`: what a helper's check before that came to is over.
+    """
+    state = vm.state
+    if vm.active and state and state.booted_runner and not vm.booted_is_current:
+        return _has_device(template, state.booted_runner, state.booted_runner.interfaces)
+    if template is not Template.MICROVM and state and state.current and at < state.current.changed:
+        return False
+    return _should_hold(vm, template)
+
+
 def _should_hold(vm: Vm, template: Template) -> bool:
-    runner = vm.current_runner
+    return _has_device(template, vm.current_runner or Runner(), vm.next_interfaces or ())
+
+
+def _has_device(template: Template, runner: Runner, interfaces: tuple[Interface, ...]) -> bool:
     match template:
         case Template.MICROVM:
             return True
         case Template.TAP:
-            return _has_interface(vm, InterfaceType.TAP)
+            return any(interface.type is InterfaceType.TAP for interface in interfaces)
         case Template.MACVTAP:
-            return _has_interface(vm, InterfaceType.MACVTAP)
+            return any(interface.type is InterfaceType.MACVTAP for interface in interfaces)
         case Template.PCI:
-            return runner is not None and runner.pci
+            return runner.pci
         case Template.VIRTIOFSD:
-            return runner is not None and runner.virtiofs
+            return runner.virtiofs
         case Template.SET_BOOTED | Template.INSTALL:
             return False
-
-
-def _has_interface(vm: Vm, wanted: InterfaceType) -> bool:
-    return any(interface.type is wanted for interface in vm.next_interfaces or ())
 
 
 def _holds(host: Host, vm: Vm, path: str) -> bool | None:
@@ -119,7 +134,7 @@ def _holds(host: Host, vm: Vm, path: str) -> bool | None:
         return None
     state = vm.state
     if state is None:
-        return None if host.tree.left_out.limit else False
+        return None if vm.state_unseen else False
     if not state.readable:
         return None
     if state.current_runner is not None:
@@ -142,7 +157,3 @@ def _unmet(host: Host, vm: Vm, template: Template, conditions: tuple[Condition, 
     if not unmet:
         return "a condition did not hold"
     return ", ".join(f"{c.type}={'!' if c.negate else ''}{c.parameter} did not hold" for c in unmet)
-
-
-def _mend(host: Host, vm: Vm) -> tuple[str, ...]:
-    return remedies.reinstall(vm) if vm.known else remedies.remove(host, vm)

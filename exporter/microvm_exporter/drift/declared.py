@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from microvm_exporter.drift import remedies
 from microvm_exporter.drift.host import Host, Vm
 from microvm_exporter.drift.kinds import Finding, Kind, found
-from microvm_exporter.model import Origin, Symlink, Template
+from microvm_exporter.model import Origin, Symlink, Template, UnitFileKind
 from microvm_exporter.text import quote
 
 __all__ = [
@@ -22,26 +22,29 @@ __all__ = [
 
 def missing_unit(host: Host) -> Iterator[Finding]:
     """N is declared and systemd has no unit to start it with."""
+    own = {file.unit for file in host.tree.unit_files if file.kind is UnitFileKind.UNIT}
     for vm in _declared(host):
-        if not vm.unseen and (why := _no_unit(host, vm)):
-            yield found(
-                Kind.MISSING_UNIT,
-                vm.name,
-                f"microvm@{vm.name}.service",
-                f"{vm.name} is declared but {why}",
-                (
-                    "# import microvm.nixosModules.host, set microvm.host.enable = true, switch; "
-                    "then look again:",
-                    f"systemctl cat {quote(f'microvm@{vm.name}.service')}",
-                ),
-            )
+        unit = f"{Template.MICROVM}{vm.name}.service"
+        if vm.service and vm.service.load_state not in ("loaded", "not-found"):
+            why = f"{unit} is {vm.service.load_state}"
+        elif _is_provided(host, vm) or unit in own:
+            continue
+        else:
+            why = f"systemd has neither {unit} nor the template {Template.MICROVM}.service"
+        yield found(
+            Kind.MISSING_UNIT,
+            vm.name,
+            unit,
+            f"{vm.name} is declared but {why}",
+            _provide_unit(vm, unit),
+        )
 
 
 def missing_state(host: Host) -> Iterator[Finding]:
     """N is declared and ``STATE/N/current`` is not there."""
     for vm in _declared(host):
         state = vm.state
-        if (state and (state.current or not state.readable)) or _beyond_cap(host, vm):
+        if (state and (state.current or not state.readable)) or vm.state_unseen:
             continue
         path = f"{host.tree.state_dir}/{vm.name}/current"
         yield found(
@@ -49,7 +52,7 @@ def missing_state(host: Host) -> Iterator[Finding]:
             vm.name,
             path,
             f"{vm.name} is declared but {path} is not there",
-            remedies.reinstall(vm),
+            remedies.mend(host, vm),
         )
 
 
@@ -66,7 +69,9 @@ def not_running(host: Host) -> Iterator[Finding]:
                 vm.name,
                 unit,
                 f"{vm.name} starts automatically but {unit} is {state}",
-                (*remedies.look_at_unit(unit), f"systemctl start {quote(unit)}"),
+                (*remedies.look_at_unit(unit), remedies.start(vm))
+                if vm.known
+                else remedies.remove(host, vm),
             )
 
 
@@ -80,7 +85,7 @@ def restart_pending(host: Host) -> Iterator[Finding]:
                 vm.name,
                 f"{state.path}/booted",
                 f"{vm.name} still runs {state.booted.target}, current is {state.current.target}",
-                ("# restarts the guest:", remedies.restart(vm)),
+                remedies.restart(vm),
             )
 
 
@@ -96,60 +101,58 @@ def outdated(host: Host) -> Iterator[Finding]:
                 vm.name,
                 state.current.path,
                 f"{vm.name} is declared as {declared.runner}, installed is {state.current.target}",
-                remedies.reinstall(vm),
+                remedies.mend(host, vm),
             )
 
 
 def dangling_link(host: Host) -> Iterator[Finding]:
     """A link of a VM leads nowhere, or in a circle."""
+    tree = host.tree
     for vm in host.vms.values():
         state = vm.state
-        if state:
-            for link in (state.current, state.booted, state.toplevel):
-                if link and link.dangling:
-                    yield _dangling(vm, link)
-        if (link := host.tree.gcroots.get(vm.name)) and link.dangling:
-            yield _dangling(vm, link)
-        # booted is only there while the VM runs, so booted-N of a stopped VM leads nowhere.
-        link = host.tree.booted_gcroots.get(vm.name)
-        if link and link.dangling and state is None and not _beyond_cap(host, vm):
-            yield _dangling(vm, link)
+        links = [tree.gcroots.get(vm.name)]
+        if state is not None:
+            links += [state.current, state.booted, state.toplevel]
+        elif not vm.state_unseen:
+            # STATE/N/booted and STATE/N/old come and go, and what keeps them leads nowhere then.
+            links += [tree.booted_gcroots.get(vm.name), tree.old_gcroots.get(vm.name)]
+        for link in links:
+            if link and link.dangling:
+                yield _dangling(host, vm, link)
 
 
-def _dangling(vm: Vm, link: Symlink) -> Finding:
+def _dangling(host: Host, vm: Vm, link: Symlink) -> Finding:
+    is_loop = link.target in (link.path, link.path.rpartition("/")[2])
+    where = "is a link to itself" if is_loop else f"leads to {link.target}, which is not there"
     return found(
-        Kind.DANGLING_LINK,
-        vm.name,
-        link.path,
-        f"{link.path} leads to {link.target}, which is not there",
-        _relink(vm, link),
+        Kind.DANGLING_LINK, vm.name, link.path, f"{link.path} {where}", _relink(host, vm, link)
     )
 
 
-def _relink(vm: Vm, link: Symlink) -> tuple[str, ...]:
-    state = vm.state
-    if vm.known and state and link in (state.current, state.toplevel):
-        return remedies.reinstall(vm)
-    return (f"rm {quote(link.path)}",)
+def _relink(host: Host, vm: Vm, link: Symlink) -> tuple[str, ...]:
+    """Each start makes ``booted`` anew; a gcroot is worth what it leads to, the directory."""
+    stale = vm.state and link == vm.state.booted and not (vm.active or vm.autostart)
+    if vm.state is None or (vm.known and stale):
+        return (f"rm {quote(link.path)}",)
+    return remedies.mend(host, vm)
 
 
 def _declared(host: Host) -> Iterator[Vm]:
     return (vm for vm in host.vms.values() if vm.declared)
 
 
-def _no_unit(host: Host, vm: Vm) -> str | None:
-    unit = vm.service
-    if unit and unit.load_state == "masked":
-        return f"{unit.name} is masked"
-    if unit and unit.load_state == "loaded":
-        return None
-    own = f"{Template.MICROVM}{vm.name}.service"
-    installed = any(file.unit == own and file.kind == "unit file" for file in host.tree.unit_files)
-    if Template.MICROVM in host.tree.templates or installed:
-        return None
-    return f"systemd has neither {own} nor the template {Template.MICROVM}.service"
+def _is_provided(host: Host, vm: Vm) -> bool:
+    is_loaded = vm.service is not None and vm.service.load_state == "loaded"
+    return is_loaded or vm.unseen or Template.MICROVM in host.tree.templates
 
 
-def _beyond_cap(host: Host, vm: Vm) -> bool:
-    """The state collector may have left the VM out: nothing is known of its directory."""
-    return vm.state is None and host.tree.left_out.limit > 0
+def _provide_unit(vm: Vm, unit: str) -> tuple[str, ...]:
+    if vm.service and vm.service.load_state == "masked":
+        return (
+            "# masked by NixOS (enable = false): take that out, and switch; else:",
+            f"systemctl unmask {quote(unit)}",
+        )
+    return (
+        "# import microvm.nixosModules.host, set microvm.host.enable = true, and switch; then:",
+        f"systemctl --no-pager cat {quote(unit)}",
+    )

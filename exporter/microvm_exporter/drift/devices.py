@@ -10,7 +10,7 @@ from microvm_exporter.drift.host import Host, Vm
 from microvm_exporter.drift.kinds import Finding, Kind, found
 from microvm_exporter.model import InterfaceType, Link, LinkKind, Template
 
-__all__ = ["missing_interface", "owners_unknown", "stray_macvtap", "stray_tap"]
+__all__ = ["links_cut", "missing_interface", "owners_cut", "stray_macvtap", "stray_tap"]
 
 _ON_HOST: Final = {InterfaceType.TAP: LinkKind.TAP, InterfaceType.MACVTAP: LinkKind.MACVTAP}
 _NAME: Final = {LinkKind.TAP: "TAP", LinkKind.MACVTAP: "macvtap"}
@@ -20,7 +20,7 @@ _HELPER: Final = {LinkKind.TAP: Template.TAP, LinkKind.MACVTAP: Template.MACVTAP
 def missing_interface(host: Host) -> Iterator[Finding]:
     """``microvm@N`` is active and a device of its is not on the host."""
     for vm in host.vms.values():
-        if not vm.active or host.links.left_out.limit:
+        if not vm.active:
             continue
         for interface in sorted(set(vm.running_interfaces or ())):
             kind = _ON_HOST.get(interface.type)
@@ -33,13 +33,18 @@ def missing_interface(host: Host) -> Iterator[Finding]:
                 vm.name,
                 interface.id,
                 f"{vm.name} runs but its {_NAME[kind]} {interface.id} is not on the host",
-                (*remedies.look_at_unit(helper), "# restarts the guest:", remedies.restart(vm)),
+                (*remedies.look_at_unit(helper), *remedies.restart(vm)),
             )
 
 
-def owners_unknown(host: Host, kind: LinkKind) -> bool:
-    """Some VM is up and nothing tells its interfaces: any device may be its own."""
-    return any(_may_hold(vm, kind) and vm.running_interfaces is None for vm in host.vms.values())
+def links_cut(host: Host) -> bool:
+    """Some devices were left out, and any may be among them."""
+    return host.links.left_out.limit > 0
+
+
+def owners_cut(host: Host) -> bool:
+    """Some VMs were left out, and any device may be theirs."""
+    return host.wanted_cut or host.units.left_out.limit > 0
 
 
 def stray_tap(host: Host) -> Iterator[Finding]:
@@ -59,10 +64,12 @@ def stray_macvtap(host: Host) -> Iterator[Finding]:
 
 
 def _unclaimed(host: Host, kind: LinkKind) -> Iterator[Link]:
-    up = (vm for vm in host.vms.values() if _may_hold(vm, kind))
+    up = [vm for vm in host.vms.values() if _may_hold(vm, kind)]
     claimed = {i.id for vm in up for i in vm.claims if _ON_HOST.get(i.type) is kind}
+    # A VM that is up and whose interfaces nothing tells may use any device that is in use.
+    anyone = any(vm.running_interfaces is None for vm in up)
     for link in host.links.links.values():
-        if link.kind is kind and link.name not in claimed:
+        if link.kind is kind and link.name not in claimed and not (anyone and link.carrier):
             yield link
 
 
@@ -91,5 +98,5 @@ def _stray(kind: Kind, link: Link, owner: Vm | None) -> Finding:
         owner.name if owner else "",
         link.name,
         f"{_NAME[link.kind]} {link.name} belongs to {whose} and is still there",
-        (remedies.delete_link(link.name),),
+        (remedies.delete_link(link, owner),),
     )

@@ -39,7 +39,7 @@ class Vm:
 
     ``imperative`` is true when a gcroot link or the operator's list vouches for it.
     ``remembered`` are the interfaces it had when they could last be read while it ran. ``unseen``
-    tells that its units may be among those that were left out.
+    and ``state_unseen`` tell that its units or its directory may be among what was left out.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Vm:
     state: VmState | None = None
     remembered: tuple[Interface, ...] | None = None
     unseen: bool = False
+    state_unseen: bool = False
 
     @property
     def known(self) -> bool:
@@ -170,6 +171,15 @@ class Host:
     links: LinkTable
     tree: StateTree
 
+    def may_be_wanted(self, vm: Vm) -> bool:
+        """Known, or nobody can tell: then nothing may be said that would have it removed."""
+        return vm.known or Collector.DECLARATION not in self.sources or self.wanted_cut
+
+    @property
+    def wanted_cut(self) -> bool:
+        """Some of the VMs that are wanted were left out."""
+        return self.declaration.left_out.limit > 0
+
     def vm(self, name: str) -> Vm:
         """Give the VM of that name, also one of which nothing is known."""
         return self.vms.get(name) or Vm(name)
@@ -201,10 +211,14 @@ def join(snapshot: Snapshot, remembered: Mapping[str, tuple[Interface, ...]]) ->
         | by_vm.keys()
         | tree.vms.keys()
         | tree.booted_gcroots.keys()
+        | tree.old_gcroots.keys()
         | units.autostarted
     )
+    # What is declared or loaded is read first: if anything else was read, nothing of it is cut.
+    first = declaration.vms.keys() | imperative | by_vm.keys() | units.autostarted
+    state_cut = tree.left_out.limit > 0 and tree.vms.keys() <= first
     vms = {
-        name: _join_vm(name, declaration, units, by_vm, tree, imperative, remembered)
+        name: _join_vm(name, declaration, units, by_vm, tree, imperative, remembered, state_cut)
         for name in sorted(names)
     }
     return Host(
@@ -227,6 +241,7 @@ def _join_vm(
     tree: StateTree,
     imperative: frozenset[str],
     remembered: Mapping[str, tuple[Interface, ...]],
+    state_cut: bool,
 ) -> Vm:
     declared = declaration.vms.get(name)
     said = declared.autostart if declared else None
@@ -239,4 +254,5 @@ def _join_vm(
         state=tree.vms.get(name),
         remembered=remembered.get(name),
         unseen=units.left_out.limit > 0 and name not in by_vm,
+        state_unseen=state_cut and name not in tree.vms,
     )

@@ -1,66 +1,148 @@
 """What to do about a finding: lines that can be pasted into a root shell.
 
-Comments hold what a person has to decide. Stopping names every unit of the VM in one command:
-`systemctl stop microvm@N` alone returns before the helpers are down, and a removal of the state
-directory that follows at once makes them fail and leak the TAP (20 and 13 of 20 runs).
+Comments hold what a person has to decide. Each remedy is safe to paste after any other, in the
+order in which they are printed: a device is only deleted while nobody uses it, and nothing that is
+or may be wanted is deleted.
+
+Stopping names every unit of the VM in one command: `systemctl stop microvm@N` alone returns before
+the helpers are down, and a removal of the state directory that follows at once makes them fail and
+leak the TAP (20 and 13 of 20 runs).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from microvm_exporter.drift.host import Host, Vm
-from microvm_exporter.model import Origin
+from microvm_exporter.model import HELPERS, InterfaceType, Link, LinkKind, Origin, Template
 from microvm_exporter.text import quote
 
 __all__ = [
     "delete_link",
     "look_at_unit",
-    "reinstall",
+    "mend",
     "remove",
     "restart",
+    "start",
     "stop",
 ]
 
 
-def stop(host: Host, vm: Vm) -> str:
+def stop(vm: Vm) -> str:
     """Stop the VM and its helpers together."""
-    return f"systemctl stop {' '.join(quote(unit) for unit in host.members(vm))}"
+    return f"systemctl stop {' '.join(quote(unit) for unit in _members(vm))}"
 
 
-def restart(vm: Vm) -> str:
+def start(vm: Vm) -> str:
+    """Start the VM, and with it its helpers."""
+    return f"systemctl start {_service(vm)}"
+
+
+def restart(vm: Vm) -> tuple[str, ...]:
     """Start the VM anew, helpers included."""
-    return f"systemctl restart {quote(f'microvm@{vm.name}.service')}"
-
-
-def remove(host: Host, vm: Vm) -> tuple[str, ...]:
-    """Remove everything the VM left, in an order that leaks nothing."""
-    lines = [f"# to keep {vm.name}: declare it again, or accept it as imperative; to remove it:"]
-    if vm.units:
-        lines.append(stop(host, vm))
-    if failed := [quote(u.name) for _, u in sorted(vm.units.items()) if u.active_state == "failed"]:
-        lines.append(f"systemctl reset-failed {' '.join(failed)}")
-    if vm.state is not None:
-        lines.append("# its disk images may be in here: keep what is still needed")
-        lines.append(f"rm -rf {quote(vm.state.path)}")
-    gcroots = (host.tree.gcroots.get(vm.name), host.tree.booted_gcroots.get(vm.name))
-    if links := [quote(link.path) for link in gcroots if link]:
-        lines.append(f"rm -f {' '.join(links)}")
-    return tuple(lines)
-
-
-def reinstall(vm: Vm) -> tuple[str, ...]:
-    """Bring ``STATE/N`` of a known VM back to what is wanted, and run that if it should run."""
-    restarts = (restart(vm),) if vm.autostart or vm.running else ()
-    if vm.declared is None or (vm.declared.origin is Origin.DEPLOYED and vm.state):
-        # install-microvm-N is not for this one: it is absent, or skipped once STATE/N is there.
-        return (f"microvm -u {quote(vm.name)}", *restarts)
-    return (f"systemctl restart {quote(f'install-microvm-{vm.name}.service')}", *restarts)
+    return ("# restarts the guest:", f"systemctl restart {_service(vm)}")
 
 
 def look_at_unit(unit: str) -> tuple[str, ...]:
-    """See why a unit is as it is."""
-    return (f"systemctl status {quote(unit)}", f"journalctl -b -u {quote(unit)} -n 50")
+    """See why a unit is as it is; in no pager, which would swallow the lines that follow."""
+    return (
+        f"systemctl --no-pager status {quote(unit)}",
+        f"journalctl --no-pager -b -u {quote(unit)} -n 50",
+    )
 
 
-def delete_link(name: str) -> str:
-    """Delete a device. ``ip tuntap del`` would have to be told its flags."""
-    return f"ip link delete dev {quote(name)}"
+def remove(host: Host, vm: Vm) -> tuple[str, ...]:
+    """Remove everything that the VM left, in an order that leaks nothing."""
+    if host.may_be_wanted(vm):
+        return ("# whether it is declared cannot be told now: nothing is to be removed",)
+    lines = [*_removal(host, vm)]
+    if vm.autostart:
+        lines.append(f"# and take {vm.name} out of microvm.autostart")
+    if not lines:
+        return ("# nothing is left to remove: this is forgotten an hour after the attempt",)
+    keep = f"# to keep {vm.name}: declare it again, or accept it as imperative; to remove it:"
+    return (keep, *lines)
+
+
+def mend(host: Host, vm: Vm) -> tuple[str, ...]:
+    """Bring what is installed back to what is wanted; remove what nobody wants.
+
+    A guest that runs is not restarted by that: what is left to do then is a finding of its own.
+    """
+    if not vm.known:
+        return remove(host, vm)
+    install = _install(vm)
+    if install is None:
+        why = "microvm -c, or its deploy.installOnHost"
+        return (f"# install {vm.name} on this host again, as it was: {why}",)
+    return (f"{install} && {start(vm)}" if vm.autostart and not vm.active else install,)
+
+
+def delete_link(link: Link, owner: Vm | None) -> str:
+    """Delete a device, unless it has come into use since."""
+    delete = f"ip link delete dev {quote(link.name)}"
+    if owner is not None:
+        return f"systemctl --quiet is-active {_service(owner)} || {delete}"
+    if link.kind is LinkKind.TAP:  # it has a carrier while a hypervisor holds it open
+        carrier = quote(f"/sys/class/net/{link.name}/carrier")
+        return f"grep -qsx 1 {carrier} || {delete}"
+    return delete
+
+
+def _removal(host: Host, vm: Vm) -> Iterator[str]:
+    if vm.units:
+        yield stop(vm)
+    for interface in sorted(_leaking(host, vm)):
+        yield f"ip link delete dev {quote(interface)} 2>/dev/null || true"
+    if vm.units:
+        yield f"systemctl reset-failed {' '.join(quote(unit) for unit in _patterns(vm))}"
+    if vm.state is not None:
+        yield "# its disk images may be in here: keep what is still needed"
+        yield f"rm -rf {quote(vm.state.path)}"
+    tree = host.tree
+    roots = (links.get(vm.name) for links in (tree.gcroots, tree.booted_gcroots, tree.old_gcroots))
+    if links := [quote(link.path) for link in roots if link]:
+        yield f"rm -f {' '.join(links)}"
+
+
+def _leaking(host: Host, vm: Vm) -> set[str]:
+    """The devices that a stop leaves behind: tap-down is looked up in ``booted``.
+
+    That is gone with the state directory, and before the helpers stop on a host of 2024-12 to
+    2026-02 (`microvm_exporter.drift.units`).
+    """
+    if vm.stopped or (vm.state and Template.SET_BOOTED in host.tree.templates):
+        return set()
+    on_host = (InterfaceType.TAP, InterfaceType.MACVTAP)
+    return {i.id for i in vm.claims if i.type in on_host and i.id in host.links.links}
+
+
+def _install(vm: Vm) -> str | None:
+    """What makes ``current``; None when nothing on the host can."""
+    unit = quote(f"install-microvm-{vm.name}.service")
+    # install-microvm-N of a deployed VM is skipped once STATE/N is there.
+    if vm.declared and not (vm.declared.origin is Origin.DEPLOYED and vm.state):
+        return f"systemctl restart {unit}"
+    if vm.has_flake:
+        return f"microvm -u {quote(vm.name)}"
+    if vm.declared and vm.state:
+        path = quote(vm.state.path)
+        return f"mv {path} {quote(f'{vm.state.path}.old')} && systemctl restart {unit}"
+    return None
+
+
+def _service(vm: Vm) -> str:
+    return quote(f"{Template.MICROVM}{vm.name}.service")
+
+
+def _members(vm: Vm) -> Iterator[str]:
+    for template in (Template.MICROVM, *HELPERS):
+        if template in vm.units:
+            yield vm.units[template].name
+
+
+def _patterns(vm: Vm) -> Iterator[str]:
+    """Patterns, because a name that is not loaded would be an error."""
+    name = vm.name.replace("\\", "\\\\")
+    yield f"{Template.MICROVM}{name}.service"
+    yield f"microvm-*@{name}.service"

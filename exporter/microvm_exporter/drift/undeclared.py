@@ -36,7 +36,7 @@ def undeclared_running(host: Host) -> Iterator[Finding]:
 def undeclared_unit(host: Host) -> Iterator[Finding]:
     """Units of N are loaded, N is not known and ``microvm@N`` is not running; one a VM."""
     for vm in _unknown(host):
-        if vm.units and vm.stopped:
+        if vm.units and not vm.running:
             states = Counter(unit.active_state for unit in vm.units.values())
             loaded = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
             yield found(
@@ -51,7 +51,7 @@ def undeclared_unit(host: Host) -> Iterator[Finding]:
 def undeclared_state(host: Host) -> Iterator[Finding]:
     """``STATE/N`` is there, N is not known and not running."""
     for vm in _unknown(host):
-        if vm.state and vm.stopped and not vm.has_flake:
+        if vm.state and not (vm.running or vm.unseen or vm.has_flake):
             yield found(
                 Kind.UNDECLARED_STATE,
                 vm.name,
@@ -64,7 +64,7 @@ def undeclared_state(host: Host) -> Iterator[Finding]:
 def origin_unknown(host: Host) -> Iterator[Finding]:
     """The same with a ``flake`` file: a removed flake VM, or one that was made by hand."""
     for vm in _unknown(host):
-        if vm.state and vm.stopped and vm.has_flake:
+        if vm.state and vm.has_flake and not (vm.running or vm.unseen):
             yield found(
                 Kind.ORIGIN_UNKNOWN,
                 vm.name,

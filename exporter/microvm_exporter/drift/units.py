@@ -50,7 +50,7 @@ def helper_without_vm(host: Host) -> Iterator[Finding]:
                     vm.name,
                     helper.name,
                     f"{helper.name} is active but microvm@{vm.name}.service is not",
-                    (f"# unless {vm.name} is about to start:", remedies.stop(host, vm)),
+                    (remedies.start(vm) if vm.known and vm.autostart else remedies.stop(vm),),
                 )
 
 
@@ -58,7 +58,8 @@ def daemon_reload_needed(host: Host) -> Iterator[Finding]:
     """A unit's file changed after systemd had read it."""
     for vm in host.vms.values():
         for unit in vm.units.values():
-            if unit.need_daemon_reload:
+            # Of a masked unit with drop-ins systemd says so for ever.
+            if unit.need_daemon_reload and unit.load_state == "loaded":
                 yield found(
                     Kind.DAEMON_RELOAD_NEEDED,
                     vm.name,
