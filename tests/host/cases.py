@@ -152,7 +152,8 @@ def run_old_runner(fleet: Fleet, name: str) -> Mend:
         fleet.stop(name)
         fleet.delete_links(*vm.taps, *vm.macvtaps)  # the host was booted in between
         fleet.machine.remove(vm.runner)
-        fleet.vms[name] = replace(vm, runner_era=era)
+        fleet.declare(replace(vm, runner_era=era))
+        fleet.machine.systemctl("daemon-reload")
         fleet.reinstall(name)
 
     run(SHARE_CONDITIONS)
