@@ -47,7 +47,7 @@ def check(config: CheckConfig) -> int:
 
 
 def _look(config: CheckConfig) -> Judgement:
-    observer = Observer(config.sources)
+    observer = Observer(config.sources, thorough=True)
     try:
         judgement = observer.look()
         deadline = time.monotonic() + _SETTLE_MAX

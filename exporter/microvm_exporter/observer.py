@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -9,7 +10,7 @@ from typing import Final
 from microvm_exporter.collectors.declaration import DeclarationFile, declare_from_host
 from microvm_exporter.collectors.links import collect_links
 from microvm_exporter.collectors.state import collect_state
-from microvm_exporter.collectors.systemd import SystemdCollector
+from microvm_exporter.collectors.systemd import FILES_ASKED, SystemdCollector
 from microvm_exporter.config import Sources
 from microvm_exporter.drift import Judgement, Memory, judge
 from microvm_exporter.errors import CollectorError
@@ -44,10 +45,17 @@ _DEADLINE: Final = 10.0
 class Observer:
     """Looks at the host again and again, and remembers what a later look needs.
 
-    `look` is for one thread at a time; it never raises for what a source does.
+    `look` is for one thread at a time; it never raises for what a source does. ``thorough`` asks in
+    each look what on a big host would else be asked in turns.
     """
 
-    def __init__(self, sources: Sources, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        *,
+        thorough: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._sources = sources
         self._clock = clock
         limit = sources.max_vms
@@ -56,7 +64,12 @@ class Observer:
             if sources.declaration_file
             else None
         )
-        self._systemd = SystemdCollector(address=sources.dbus_address, limit=limit, clock=clock)
+        self._systemd = SystemdCollector(
+            address=sources.dbus_address,
+            limit=limit,
+            clock=clock,
+            files_asked=sys.maxsize if thorough else FILES_ASKED,
+        )
         self._declaration_worker: Worker[Declaration] = Worker(Collector.DECLARATION, clock=clock)
         self._systemd_worker: Worker[UnitTable] = Worker(Collector.SYSTEMD, clock=clock)
         self._links_worker: Worker[LinkTable] = Worker(Collector.LINKS, clock=clock)

@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 from types import FrameType
+from typing import Final
 
 from microvm_exporter import __version__
 from microvm_exporter.config import ServeConfig
@@ -22,11 +24,17 @@ from microvm_exporter.web import Board, make_app
 
 __all__ = ["serve"]
 
+_TURN: Final = 0.001
+"""Seconds for which a thread may keep the interpreter from another."""
+
 _log = logging.getLogger(__name__)
 
 
 def serve(config: ServeConfig) -> None:
     """Serve until SIGTERM or SIGINT. Raises UsageError when an address cannot be listened on."""
+    # A look is seconds of Python on a big host, and a scrape waits for its turn at the interpreter:
+    # at 5 ms a turn, the default, the 95th percentile of a scrape was three times as high.
+    sys.setswitchinterval(_TURN)
     stop = threading.Event()
     _stop_on_signals(stop)
     notifier = Notifier.from_environ(os.environ)

@@ -69,7 +69,7 @@ def questions_on_state(unit: Unit, known: Unit | None, *, files: bool) -> Iterat
     ``known`` is what the last look made of it. ``files`` tells whether it is the unit's turn to be
     asked of its files: that has PID 1 look at the disk, so a big host asks some units each look.
     """
-    if files or known is None or known.need_daemon_reload:
+    if files or (known and known.need_daemon_reload):
         yield "NeedDaemonReload"
     if unit.active_state in _AT_REST:
         yield "ConditionTimestamp"
@@ -83,14 +83,18 @@ def questions_on_state(unit: Unit, known: Unit | None, *, files: bool) -> Iterat
         yield from ("Result", "ExecMainStatus")
 
 
-def questions_on_check(known: Unit | None, answers: Mapping[str, Any]) -> Iterator[str]:
+def questions_on_check(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Iterator[str]:
     """Name what to ask after the answers on the state: the check, if there was one since.
 
-    Its time is asked again at the end, see `settle_check`.
+    Its time is asked again at the end, see `settle_check`. The conditions of a helper are not
+    asked: it has the one of its template, and on a healthy host most of them are unmet.
     """
     at = answers.get("ConditionTimestamp")
     if at and (known is None or known.condition_timestamp != _seconds(at)):
-        yield from ("ConditionResult", "Conditions", "ConditionTimestamp")
+        yield "ConditionResult"
+        if unit.template is Template.MICROVM:
+            yield "Conditions"
+        yield "ConditionTimestamp"
 
 
 def settle_check(answers: dict[str, Any], at: object) -> None:
@@ -100,7 +104,8 @@ def settle_check(answers: dict[str, Any], at: object) -> None:
     ConditionResult is false then, as before any check. The next look asks again.
     """
     if "ConditionResult" in answers and answers["ConditionTimestamp"] != at:
-        del answers["ConditionResult"], answers["Conditions"]
+        del answers["ConditionResult"]
+        answers.pop("Conditions", None)
         answers["ConditionTimestamp"] = 0
 
 
@@ -127,7 +132,7 @@ def complete(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Unit
     if unit.active_state not in _AT_REST:
         return replace(unit, condition_result=True)
     if "ConditionResult" in answers:
-        conditions = _conditions(answers["Conditions"])
+        conditions = _conditions(answers.get("Conditions", ()))
         return replace(unit, condition_result=answers["ConditionResult"], conditions=conditions)
     if unit.condition_timestamp:
         result, conditions = before.condition_result, before.conditions

@@ -102,7 +102,8 @@ def _should_have_held(vm: Vm, template: Template, at: float) -> bool:
     state = vm.state
     if vm.active and state and state.booted_runner and not vm.booted_is_current:
         return _has_device(template, state.booted_runner, state.booted_runner.interfaces)
-    if template is not Template.MICROVM and state and state.current and at < state.current.changed:
+    replaced = state.current.changed if state and state.current and not vm.active else 0.0
+    if at < replaced and template is not Template.MICROVM:
         return False
     return _should_hold(vm, template)
 
