@@ -95,7 +95,7 @@ def _removal(host: Host, vm: Vm) -> Iterator[str]:
     for interface in sorted(_leaking(host, vm)):
         yield f"ip link delete dev {quote(interface)} 2>/dev/null || true"
     if vm.units:
-        yield f"systemctl reset-failed {' '.join(quote(unit) for unit in _patterns(vm))}"
+        yield f"systemctl reset-failed {quote(_pattern(vm))}"
     if vm.state is not None:
         yield "# its disk images may be in here: keep what is still needed"
         yield f"rm -rf {quote(vm.state.path)}"
@@ -141,8 +141,7 @@ def _members(vm: Vm) -> Iterator[str]:
             yield vm.units[template].name
 
 
-def _patterns(vm: Vm) -> Iterator[str]:
-    """Patterns, because a name that is not loaded would be an error."""
+def _pattern(vm: Vm) -> str:
+    """Match all units of the VM: of a pattern it is no error that nothing is loaded."""
     name = vm.name.replace("\\", "\\\\")
-    yield f"{Template.MICROVM}{name}.service"
-    yield f"microvm-*@{name}.service"
+    return f"microvm*@{name}.service"
