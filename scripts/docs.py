@@ -67,8 +67,8 @@ def metrics_page() -> Iterator[str]:
     yield "\nThe exporter's own process is there too, as `process_*`.\n"
     yield "# Kinds of drift\n"
     yield "The label `kind` of `microvm_drift_findings` and `microvm_drift_finding`. A kind is only"
-    yield "judged when its sources were read. *Twice*: it has to be seen in two looks running, and"
-    yield "so has any kind while a job of systemd's is pending for a unit of the VM.\n"
+    yield "judged when its sources were read. *Twice*: it has to be seen in two looks running. What"
+    yield "comes up while systemd has a job pending for the VM counts after a minute.\n"
     yield "| kind | severity | fires when | sources |"
     yield "| --- | --- | --- | --- |"
     for kind in Kind:
