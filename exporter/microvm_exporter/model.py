@@ -40,6 +40,7 @@ __all__ = [
     "UnitFileKind",
     "UnitTable",
     "VmState",
+    "is_device_name",
     "is_instance_name",
     "is_vm_name",
     "parse_unit_name",
@@ -124,6 +125,19 @@ def is_vm_name(name: str) -> bool:
     sequence brings into a unit name, is none of a declared VM's.
     """
     return "\\" not in name and is_instance_name(name)
+
+
+# What the kernel's dev_valid_name() refuses; its isspace() goes by Latin-1, where 0xa0 is a space.
+_NOT_IN_DEVICE_NAMES: Final = frozenset(b"/:\t\n\v\f\r \xa0")
+_DEVICE_NAME_MAX: Final = 15  # IFNAMSIZ less the final NUL, in bytes
+
+
+def is_device_name(name: str) -> bool:
+    """Tell whether a network device can be called that, and the name can be shown."""
+    if name in (".", "..") or not name.isprintable():
+        return False
+    raw = name.encode()
+    return 0 < len(raw) <= _DEVICE_NAME_MAX and _NOT_IN_DEVICE_NAMES.isdisjoint(raw)
 
 
 def parse_unit_name(unit: str) -> tuple[Template, str] | None:

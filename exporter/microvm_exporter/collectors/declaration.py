@@ -19,6 +19,7 @@ from microvm_exporter.model import (
     Origin,
     StateTree,
     UnitTable,
+    is_device_name,
     is_vm_name,
 )
 
@@ -26,22 +27,8 @@ __all__ = ["DeclarationDocument", "DeclarationFile", "declare_from_host"]
 
 _BYTES_MAX: Final = 16 * 1024 * 1024
 
-# What the kernel's dev_valid_name() refuses; its isspace() goes by Latin-1, where 0xa0 is a space.
-_NOT_IN_DEVICE_NAMES: Final = frozenset(b"/:\t\n\v\f\r \xa0")
-_DEVICE_NAME_MAX: Final = 15  # IFNAMSIZ less the final NUL, in bytes
-
 
 # --------------------------------------------------------------------------------------- the file
-
-
-def _is_device_name(text: str) -> bool:
-    name = text.encode(errors="replace")
-    return (
-        0 < len(name) <= _DEVICE_NAME_MAX
-        and text not in (".", "..")
-        and text.isprintable()
-        and _NOT_IN_DEVICE_NAMES.isdisjoint(name)
-    )
 
 
 _VmName = Annotated[
@@ -49,7 +36,7 @@ _VmName = Annotated[
     Rule("a VM's name (1 to 220 letters, digits and :_.@-, no dot first)", is_vm_name),
 ]
 _DeviceName = Annotated[
-    str, Rule("a network device's name (1 to 15 bytes, no /, : or space)", _is_device_name)
+    str, Rule("a network device's name (1 to 15 bytes, no /, : or space)", is_device_name)
 ]
 _Path = Annotated[
     str, Rule("an absolute path", lambda text: text.startswith("/") and text.isprintable())

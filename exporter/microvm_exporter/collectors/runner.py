@@ -19,7 +19,7 @@ from microvm_exporter.collectors.untrusted import (
     open_directory,
     read_file,
 )
-from microvm_exporter.model import Interface, InterfaceType, Runner
+from microvm_exporter.model import Interface, InterfaceType, Runner, is_device_name
 
 __all__ = ["INTERFACES_MAX", "read_runner"]
 
@@ -58,8 +58,6 @@ _HYPERVISORS: Final = (
     "vfkit",
 )
 _STORE_NAME: Final = re.compile(rf"[^-]+-microvm-({'|'.join(_HYPERVISORS)})-.+", re.DOTALL)
-
-_INTERFACE_NAME_MAX: Final = 15  # IFNAMSIZ - 1, in bytes
 
 
 def read_runner(name: str, *, dir_fd: int, tally: Tally) -> Runner | None:
@@ -107,15 +105,10 @@ def _read_interfaces(fd: int, files: frozenset[str], tally: Tally) -> tuple[Inte
 def _valid(kind: InterfaceType, names: list[bytes], tally: Tally) -> Iterator[Interface]:
     for raw in names:
         name = raw.decode(errors="surrogateescape")
-        if len(raw) <= _INTERFACE_NAME_MAX and _is_interface_name(name):
+        if is_device_name(name):
             yield Interface(kind, name)
         else:
             tally.unreadable += 1
-
-
-def _is_interface_name(name: str) -> bool:
-    """Tell what ``dev_valid_name()`` of Linux tells, and whether the name can be shown."""
-    return name not in ("", ".", "..") and name.isprintable() and not {*"/: "} & {*name}
 
 
 def _read_hypervisor(fd: int, tally: Tally) -> str | None:
