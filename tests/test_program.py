@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import subprocess
 import sys
 import time
 import urllib.error
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from signal import Signals
 
 import pytest
 
 from host import BEFORE_SET_BOOTED, Fleet, Machine, Vm, cases, eventually
-from host.exporter import COMMAND, DECLARATION, PORT, Exporter, check_json, run_check
+from host.exporter import COMMAND, DECLARATION, PORT, USER, Exporter, check_json, run_check
 from host.layout import STATE
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +50,21 @@ def all_but(*failed: str) -> dict[str, float]:
     return {name: float(name not in failed) for name in COLLECTORS}
 
 
+# ---------------------------------------------------------------------------------- isolation
+
+
+def test_owners_that_the_kernel_does_not_tell_are_unknown(running: Fleet) -> None:
+    cases.add_tap(running, "vm-leak")
+    done = running.machine.run(
+        *("systemd-run", "--wait", "--pipe", "--quiet", "--property=PrivateUsers=yes"),
+        *("--property=User=microvm-exporter", COMMAND, "check", "--format=json"),
+        check=False,
+    )
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["status"]) == (2, "unknown")
+    assert "PrivateUsers" in report["collectors"]["links"]["error"]
+
+
 # ------------------------------------------------------------------------------------ signals
 
 
@@ -62,6 +79,36 @@ def test_stop_takes_less_than_a_second(running: Fleet, signal: Signals) -> None:
     assert exporter.process.returncode == 0
     assert "msg=stopping" in log
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize("first", [Signals.SIGTERM, Signals.SIGINT])
+def test_stop_when_signals_come_in_a_row(running: Fleet, first: Signals) -> None:
+    for _ in range(5):
+        exporter = Exporter(running.machine)
+        exporter.wait_until_ready()
+        pid = exporter.process.command_pid
+        for signal in (first, Signals.SIGTERM, Signals.SIGINT, Signals.SIGTERM):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal)
+        exporter.process.communicate(timeout=2)
+        assert exporter.process.returncode == 0
+
+
+def test_stop_when_nobody_reads_the_log(running: Fleet) -> None:
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(write, b"x" * 4096)
+    os.set_blocking(write, True)
+    process = running.machine.popen(COMMAND, user=USER, stderr=write)
+    time.sleep(1)
+    begin = time.monotonic()
+    process.terminate()
+    process.wait(5)
+    assert time.monotonic() - begin < 1
+    os.close(read)
+    os.close(write)
 
 
 def test_unit_of_type_notify_is_ready_with_the_first_snapshot(running: Fleet) -> None:
@@ -101,7 +148,7 @@ def test_port_in_use_is_told(running: Fleet, exporter: Exporter) -> None:
 
 @pytest.mark.parametrize(
     ("sink", "status", "told"),
-    [("| head -c 1", 0, ""), (">/dev/full", 2, "the report could not be written: [Errno 28]")],
+    [("| head -c 1", 0, ""), (">/dev/full", 2, "standard output could not be written: [Errno 28]")],
 )
 def test_report_that_nobody_takes(running: Fleet, sink: str, status: int, told: str) -> None:
     command = f"{COMMAND} check --declaration.file={DECLARATION} {sink}"

@@ -62,6 +62,8 @@ def setup(level: LogLevel, format: LogFormat, stream: TextIO | None = None) -> N
     threshold = _LEVELS[level]
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
     logging.getLogger(_PACKAGE).setLevel(threshold)
+    # It warns of the traffic control that it could not do where /proc is restricted.
+    logging.getLogger("pyroute2").setLevel(logging.ERROR)
     # How many requests wait for a thread is no news: they are answered in milliseconds.
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)
     logging.captureWarnings(True)

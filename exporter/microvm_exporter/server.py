@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import resource
 import socket
 import sys
 import threading
@@ -31,6 +32,7 @@ __all__ = ["WebServer"]
 
 _THREADS: Final = 2
 _BACKLOG: Final = 128
+_CONNECTIONS_MAX: Final = 256
 _POLL_SECONDS: Final = 1
 _CLOSE_SECONDS: Final = 1
 
@@ -46,8 +48,8 @@ def _adjustments(patience: int) -> Adjustments:
     return Adjustments(
         ident=None,
         backlog=_BACKLOG,
-        # With the descriptors of all else, well below the 1024 that a service may open by default.
-        connection_limit=256,
+        # Out of descriptors the loop would spin on accept(), and the collectors could open nothing.
+        connection_limit=min(_CONNECTIONS_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2),
         channel_timeout=patience,
         cleanup_interval=_POLL_SECONDS,
         # A scrape sends a few hundred bytes of headers and no body.

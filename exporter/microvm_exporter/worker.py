@@ -11,7 +11,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import Reading
@@ -19,6 +19,13 @@ from microvm_exporter.model import Reading
 __all__ = ["Worker"]
 
 T = TypeVar("T")
+
+
+_SLOW: Final = 2.0
+"""Seconds after which a failure was a wait for an answer that did not come."""
+
+_PATIENCE_WITH_SLOW: Final = 0.2
+"""Seconds that the others wait for a collector that failed so the last time."""
 
 
 class Worker(Generic[T]):
@@ -31,27 +38,35 @@ class Worker(Generic[T]):
         self._name = name
         self._clock = clock
         self._jobs: queue.SimpleQueue[_Job[T] | None] = queue.SimpleQueue()
-        self._running: _Job[T] | None = None
+        self._job: _Job[T] | None = None
         self._last_success: float | None = None
+        self._hung: str | None = None
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
     def start(self, call: Callable[[], T]) -> None:
-        """Begin a job, unless the last one has not come back yet."""
-        if self._running is None or self._running.done.is_set():
-            self._running = _Job(call)
-            self._jobs.put(self._running)
+        """Begin a job, unless there is one whose outcome nobody has seen yet."""
+        if self._job is None:
+            self._job = _Job(call)
+            self._jobs.put(self._job)
 
     def finish(self, deadline: float) -> Reading[T]:
-        """Wait until ``deadline`` (monotonic seconds) for the job, and give what came of it."""
-        job = self._running
+        """Wait until ``deadline`` (monotonic seconds) for the job, and give what came of it.
+
+        A collector that let the others wait is not waited for again, until it has come back.
+        """
+        job = self._job
         if job is None:
             raise RuntimeError(f"{self._name} was not started")
-        if not job.done.wait(max(0.0, deadline - time.monotonic())):
-            elapsed = time.monotonic() - job.started
-            error = f"no answer after {elapsed:.0f} s; it is not asked again before it answers"
-            return Reading(None, error, elapsed, self._last_success)
+        patience = max(0.0, deadline - time.monotonic())
+        if self._hung is not None:
+            patience = min(patience, _PATIENCE_WITH_SLOW)
+        if not job.done.wait(patience):
+            self._hung = self._hung or f"no answer after {patience:.0f} s"
+            return Reading(None, self._hung, time.monotonic() - job.started, self._last_success)
+        self._job = None
         if job.error is None:
             self._last_success = self._clock()
+        self._hung = job.error if job.duration > _SLOW else None
         return Reading(job.value, job.error, job.duration, self._last_success)
 
     def close(self) -> None:

@@ -82,7 +82,7 @@ class DeclarationFile:
     def __init__(self, path: str, *, limit: int) -> None:
         self._path = path
         self._limit = limit
-        self._read: tuple[tuple[int, ...], Declaration] | None = None
+        self._read: tuple[tuple[int, ...], Declaration | Unfit] | None = None
 
     def collect(self) -> Declaration:
         """Return what the file declares, the first ``limit`` VMs by name.
@@ -94,7 +94,9 @@ class DeclarationFile:
             version = _file_version(Path(self._path).stat())
             if self._read is None or self._read[0] != version:
                 version, data = _read_file(self._path)
-                self._read = version, _declare(parse_json(data, DeclarationDocument), self._limit)
+                self._read = version, _understand(data, self._limit)
+            if isinstance(self._read[1], Unfit):
+                raise self._read[1]
             return self._read[1]
         except OSError as error:
             raise CollectorError(
@@ -131,6 +133,14 @@ def _read_file(path: str) -> tuple[tuple[int, ...], bytes]:
     if len(data) > _BYTES_MAX:
         raise Unfit("expected at most 16 MiB, found more")
     return version, data
+
+
+def _understand(data: bytes, limit: int) -> Declaration | Unfit:
+    """Give what is wrong with it as a value: that too is only worked out when the file changes."""
+    try:
+        return _declare(parse_json(data, DeclarationDocument), limit)
+    except Unfit as error:
+        return error
 
 
 def _declare(document: DeclarationDocument, limit: int) -> Declaration:

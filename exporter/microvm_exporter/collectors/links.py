@@ -85,6 +85,20 @@ def collect_links(*, user: str, limit: int) -> LinkTable:
 
 
 def _uid(user: str) -> int:
+    """Look the user up; raise `CollectorError` when the kernel would not tell of it as an owner."""
+    uid = _look_up(user)
+    # In a user namespace that does not map it, the owner of every device reads as 65534.
+    for line in Path("/proc/self/uid_map").read_text().splitlines():
+        first, _, count = map(int, line.split())
+        if first <= uid < first + count:
+            return uid
+    raise CollectorError(
+        f"the owner of a device cannot be told: user {user!r} is not in this user namespace;"
+        " run the exporter without PrivateUsers="
+    )
+
+
+def _look_up(user: str) -> int:
     try:
         return pwd.getpwnam(user).pw_uid
     except (KeyError, ValueError):
