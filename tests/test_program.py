@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 import urllib.error
+import urllib.parse
+import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -40,6 +42,14 @@ def running(fleet: Fleet) -> Fleet:
 def exporter(running: Fleet) -> Iterator[Exporter]:
     with Exporter(running.machine, f"--declaration.file={DECLARATION}") as exporter:
         yield exporter
+
+
+def fetch(machine: Machine, port: int, path: str) -> bytes:
+    """Request a page from a server in the machine."""
+    host, outside = machine.forward(port, 0)
+    with urllib.request.urlopen(f"http://{host}:{outside}{path}", timeout=10) as answer:
+        body: bytes = answer.read()
+    return body
 
 
 def collectors(exporter: Exporter) -> dict[str, float | None]:
@@ -123,13 +133,15 @@ def test_unit_of_type_notify_is_ready_with_the_first_snapshot(running: Fleet) ->
         f"--declaration.file={DECLARATION}",
         "--collect.interval=10s",
     )
-    ready = machine.run("curl", "-s", f"http://127.0.0.1:{PORT}/-/ready").stdout
-    time.sleep(2.5)  # a watchdog that is not fed ends it after one
-    shown = machine.show("exporter.service", "ActiveState", "StatusText", "NRestarts")
-    machine.systemctl("stop", "exporter.service")
+    try:
+        ready = fetch(machine, PORT, "/-/ready")
+        time.sleep(2.5)  # a watchdog that is not fed ends it after one
+        shown = machine.show("exporter.service", "ActiveState", "StatusText", "NRestarts")
+    finally:
+        machine.systemctl("stop", "exporter.service")
     result = machine.show("exporter.service", "Result")
     machine.systemctl("reset-failed", "exporter.service", check=False)
-    assert ready == "ready\n"
+    assert ready == b"ready\n"
     assert shown == {
         "ActiveState": "active",
         "StatusText": "No drift: what is there is what is declared.",
@@ -356,10 +368,11 @@ def test_prometheus_scrapes_it(running: Fleet, exporter: Exporter) -> None:
         cases.add_tap(running, "vm-leak")
 
         def ask(query: str) -> list[dict[str, object]]:
-            url = f"http://127.0.0.1:9090/api/v1/query?query={query}"
-            asked = machine.run("curl", "-sg", url, check=False)
-            answer = json.loads(asked.stdout) if asked.stdout.startswith("{") else {}
-            result: list[dict[str, object]] = answer.get("data", {}).get("result", [])
+            try:
+                answer = fetch(machine, 9090, f"/api/v1/query?query={urllib.parse.quote(query)}")
+            except OSError:  # it has yet to start
+                return []
+            result: list[dict[str, object]] = json.loads(answer)["data"]["result"]
             return result
 
         eventually("the finding", lambda: ask('microvm_drift_finding{kind="stray_tap"}'), 30)
