@@ -38,18 +38,11 @@ _CONDITIONAL: Final = (
 
 def condition_unmet(host: Host) -> Iterator[Finding]:
     """The last start of a unit was skipped by a condition that should have held."""
-    for check in _failed_checks(host):
-        parsed = parse_unit_name(check.unit)
-        if parsed is None:
-            continue
-        template, name = parsed
-        vm = host.vm(name)
-        if not _should_have_held(vm, template, check.at):
-            continue
+    for check, template, vm in _wrongly_skipped(host):
         why = _unmet(host, vm, template, check.conditions)
         finding = found(
             Kind.CONDITION_UNMET,
-            name,
+            vm.name,
             check.unit,
             f"the last start of {check.unit} was skipped: {why}",
             remedies.mend(host, vm),
@@ -61,7 +54,7 @@ def condition_unmet(host: Host) -> Iterator[Finding]:
 
 def would_not_start(host: Host) -> Iterator[Finding]:
     """Such a condition does not hold now, for a known N, whatever the last start did."""
-    skipped = {finding.object for finding in condition_unmet(host)}
+    skipped = {check.unit for check, _, _ in _wrongly_skipped(host)}
     for vm in host.vms.values():
         if not (vm.known and (vm.declared or vm.present)):
             continue
@@ -79,6 +72,16 @@ def would_not_start(host: Host) -> Iterator[Finding]:
                         f"{unit} would not start: {path} is not there",
                         remedies.mend(host, vm),
                     )
+
+
+def _wrongly_skipped(host: Host) -> Iterator[tuple[FailedCheck, Template, Vm]]:
+    """Give the failed checks that should have held, each with the template and VM of its unit."""
+    for check in _failed_checks(host):
+        if parsed := parse_unit_name(check.unit):
+            template, name = parsed
+            vm = host.vm(name)
+            if _should_have_held(vm, template, check.at):
+                yield check, template, vm
 
 
 def _failed_checks(host: Host) -> Iterator[FailedCheck]:

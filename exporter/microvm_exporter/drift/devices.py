@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from microvm_exporter.drift import remedies
-from microvm_exporter.drift.host import Host, Vm
+from microvm_exporter.drift.host import Host, Vm, is_down
 from microvm_exporter.drift.kinds import Finding, Kind, found
 from microvm_exporter.model import InterfaceType, Link, LinkKind, Template
 
@@ -76,9 +76,7 @@ def _unclaimed(host: Host, kind: LinkKind) -> Iterator[Link]:
 def _may_hold(vm: Vm, kind: LinkKind) -> bool:
     """``microvm@N`` or the helper that makes the devices is up, or on its way up or down."""
     helper = vm.units.get(_HELPER[kind])
-    return not vm.stopped or (
-        helper is not None and helper.active_state not in ("inactive", "failed")
-    )
+    return not vm.stopped or (helper is not None and not is_down(helper))
 
 
 def _owners(host: Host, kind: LinkKind) -> Mapping[str, Vm]:

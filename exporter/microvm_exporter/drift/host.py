@@ -27,10 +27,10 @@ from microvm_exporter.model import (
     VmState,
 )
 
-__all__ = ["Host", "Vm", "join"]
+__all__ = ["Host", "Vm", "is_active", "is_down", "join"]
 
 _ACTIVE: Final = frozenset({"active", "reloading", "refreshing"})
-_GONE: Final = frozenset({"inactive", "failed"})
+_DOWN: Final = frozenset({"inactive", "failed"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Vm:
         """``microvm@`` is inactive or failed or not loaded; not on its way up or down."""
         if self.service is None:
             return not self.unseen
-        return self.service.active_state in _GONE
+        return is_down(self.service)
 
     @property
     def waiting_for_restart(self) -> bool:
@@ -194,6 +194,11 @@ class Host:
 def is_active(unit: Unit | None) -> bool:
     """Active or reloading."""
     return unit is not None and unit.active_state in _ACTIVE
+
+
+def is_down(unit: Unit) -> bool:
+    """Inactive or failed."""
+    return unit.active_state in _DOWN
 
 
 def join(snapshot: Snapshot, remembered: Mapping[str, tuple[Interface, ...]]) -> Host:
