@@ -17,11 +17,13 @@ from typing import Any, Final, Generic, TypeVar
 
 __all__ = [
     "HELPERS",
+    "Cause",
     "Collector",
     "Condition",
     "Declaration",
     "DeclaredVm",
     "FailedCheck",
+    "Following",
     "Interface",
     "InterfaceType",
     "Leftouts",
@@ -54,6 +56,19 @@ class Collector(StrEnum):
     SYSTEMD = "systemd"
     LINKS = "links"
     STATE = "state"
+
+
+class Cause(StrEnum):
+    """Why the host is looked at, and with it how closely.
+
+    ``event``: something was heard of, and only that is read. ``interval``: also what no event
+    tells, and all of a source that cannot be followed. ``resync``: everything, as if nothing were
+    known.
+    """
+
+    EVENT = "event"
+    INTERVAL = "interval"
+    RESYNC = "resync"
 
 
 class Origin(StrEnum):
@@ -404,6 +419,20 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
+class Following:
+    """How a collector hears of changes.
+
+    ``active`` is false while it does not, and looks at everything each interval instead. ``events``
+    is how many it has heard of, and ``missed`` how many objects a resync has found changed of which
+    no event had told.
+    """
+
+    active: bool = False
+    events: int = 0
+    missed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Reading(Generic[T]):
     """What a collector brought back: a value, or the reason why there is none.
 
@@ -415,6 +444,7 @@ class Reading(Generic[T]):
     error: str | None = None
     duration: float = 0.0
     last_success: float | None = None
+    following: Following = Following()
 
 
 @dataclass(frozen=True, slots=True)
