@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args, get_type_hints
@@ -17,14 +17,16 @@ from hypothesis import strategies as st
 
 from microvm_exporter.collectors.declaration import (
     DeclarationDocument,
-    DeclarationFile,
     InterfaceDocument,
     declare_from_host,
 )
+from microvm_exporter.collectors.declaration_file import DeclarationFile
 from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import (
+    Cause,
     Declaration,
     DeclaredVm,
+    Following,
     Interface,
     InterfaceType,
     Leftouts,
@@ -34,6 +36,7 @@ from microvm_exporter.model import (
     UnitTable,
     VmState,
 )
+from unprivileged import reachable_directory, unprivileged
 
 FULL: DeclarationDocument = {
     "version": 1,
@@ -65,7 +68,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def collect(path: Path, limit: int = 100) -> Declaration:
-    return DeclarationFile(str(path), limit=limit).collect()
+    return DeclarationFile(str(path), limit=limit, follow=False).collect(Cause.RESYNC)
 
 
 def test_the_whole_document_is_read(path: Path) -> None:
@@ -382,17 +385,6 @@ def test_a_path_through_a_file_is_an_error(path: Path) -> None:
         collect(path / "declaration.json")
 
 
-@contextmanager
-def unprivileged() -> Iterator[None]:
-    """Be nobody for a while, if root."""
-    user = os.geteuid()
-    os.seteuid(65534 if user == 0 else user)
-    try:
-        yield
-    finally:
-        os.seteuid(user)
-
-
 def test_a_file_that_may_not_be_read_is_an_error(path: Path) -> None:
     path.write_text(json.dumps(FULL))
     path.chmod(0)
@@ -453,22 +445,22 @@ def declare(*names: str) -> str:
 
 def test_an_unchanged_file_is_not_read_again(path: Path) -> None:
     path.write_text(declare("a"))
-    file = DeclarationFile(str(path), limit=2)
-    first = file.collect()
-    assert file.collect() is first
+    file = DeclarationFile(str(path), limit=2, follow=False)
+    first = file.collect(Cause.INTERVAL)
+    assert file.collect(Cause.INTERVAL) is first
     path.write_text(declare("b", "c"))
-    assert list(file.collect().vms) == ["b", "c"]
+    assert list(file.collect(Cause.INTERVAL).vms) == ["b", "c"]
 
 
 def test_a_file_that_was_replaced_is_read_again(path: Path) -> None:
     """Same size and, as in the Nix store, same time of modification."""
-    file = DeclarationFile(str(path), limit=1)
+    file = DeclarationFile(str(path), limit=1, follow=False)
     for name in ("a", "b", "c"):
         new = path.with_suffix(".new")
         new.write_text(declare(name))
         os.utime(new, (1, 1))
         new.rename(path)
-        assert list(file.collect().vms) == [name]
+        assert list(file.collect(Cause.INTERVAL).vms) == [name]
 
 
 def test_a_file_behind_links_is_read_again_when_one_of_them_turns(tmp_path: Path) -> None:
@@ -480,39 +472,244 @@ def test_a_file_behind_links_is_read_again_when_one_of_them_turns(tmp_path: Path
     static.symlink_to("one")
     link = tmp_path / "declaration.json"
     link.symlink_to(static / "declaration.json")
-    file = DeclarationFile(str(link), limit=1)
-    assert list(file.collect().vms) == ["one"]
+    file = DeclarationFile(str(link), limit=1, follow=False)
+    assert list(file.collect(Cause.INTERVAL).vms) == ["one"]
     (tmp_path / "new").symlink_to("two")
     (tmp_path / "new").rename(static)
-    assert list(file.collect().vms) == ["two"]
+    assert list(file.collect(Cause.INTERVAL).vms) == ["two"]
 
 
 def test_a_file_that_went_bad_is_an_error_until_it_is_mended(path: Path) -> None:
     path.write_text(declare("a"))
-    file = DeclarationFile(str(path), limit=1)
-    file.collect()
+    file = DeclarationFile(str(path), limit=1, follow=False)
+    file.collect(Cause.INTERVAL)
     path.write_text("{")
     for _ in range(2):
         with pytest.raises(CollectorError, match="expected JSON"):
-            file.collect()
+            file.collect(Cause.INTERVAL)
     path.unlink()
     with pytest.raises(CollectorError, match=r"No such file"):
-        file.collect()
+        file.collect(Cause.INTERVAL)
     path.write_text(declare("b"))
-    assert list(file.collect().vms) == ["b"]
+    assert list(file.collect(Cause.INTERVAL).vms) == ["b"]
 
 
 def test_a_file_written_while_it_is_watched_is_never_taken_by_half(path: Path) -> None:
     """Truncated and written in place: each look gives the old, the new, or an error."""
     path.write_text(declare("a"))
-    file = DeclarationFile(str(path), limit=2)
+    file = DeclarationFile(str(path), limit=2, follow=False)
     text = declare("a", "b")
     for end in range(0, len(text), 7):
         path.write_text(text[:end])
         with pytest.raises(CollectorError):
-            file.collect()
+            file.collect(Cause.INTERVAL)
     path.write_text(text)
-    assert list(file.collect().vms) == ["a", "b"]
+    assert list(file.collect(Cause.INTERVAL).vms) == ["a", "b"]
+
+
+def test_what_is_declared_as_before_is_the_same_object(path: Path) -> None:
+    path.write_text(declare("a", "b"))
+    file = DeclarationFile(str(path), limit=3, follow=False)
+    first = file.collect(Cause.RESYNC)
+    path.write_text(declare("b", "a") + "\n")
+    assert file.collect(Cause.EVENT) is first
+    path.write_text("{")
+    with pytest.raises(CollectorError):
+        file.collect(Cause.EVENT)
+    path.write_text(declare("a", "b", "c").replace("flake", "deployed", 1))
+    second = file.collect(Cause.EVENT)
+    assert second.vms["a"] == replace(first.vms["a"], origin=Origin.DEPLOYED)
+    assert second.vms["b"] is first.vms["b"]
+    assert list(second.vms) == ["a", "b", "c"]
+
+
+# ------------------------------------------------------------------------------- a followed file
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def followed(path: Path, clock: Clock) -> Iterator[DeclarationFile]:
+    file = DeclarationFile(str(path), limit=3, follow=True, clock=clock)
+    yield file
+    file.close()
+
+
+def has_heard(file: DeclarationFile) -> bool:
+    fileno = file.fileno()
+    assert fileno is not None
+    return bool(select.select([fileno], [], [], 0)[0])
+
+
+def test_a_file_that_is_not_followed_has_nothing_to_wait_for(path: Path) -> None:
+    path.write_text(declare("a"))
+    file = DeclarationFile(str(path), limit=3, follow=False)
+    file.collect(Cause.RESYNC)
+    assert file.fileno() is None
+    assert file.following == Following()
+    file.close()
+
+
+def test_a_change_of_the_file_is_heard_of(path: Path, followed: DeclarationFile) -> None:
+    path.write_text(declare("a"))
+    first = followed.collect(Cause.RESYNC)
+    assert followed.following == Following(active=True)
+    (path.parent / "neighbour").touch()
+    path.read_text()
+    assert followed.collect(Cause.EVENT) is first
+    assert followed.following == Following(active=True)
+    path.write_text(declare("b"))
+    assert has_heard(followed)
+    assert list(followed.collect(Cause.EVENT).vms) == ["b"]
+    assert not has_heard(followed)
+    assert followed.following == Following(active=True, events=1)
+
+
+def test_an_event_that_changes_nothing_counts_as_heard(
+    path: Path, followed: DeclarationFile
+) -> None:
+    path.write_text(declare("a"))
+    first = followed.collect(Cause.RESYNC)
+    path.write_text(declare("a"))
+    assert followed.collect(Cause.EVENT) is first
+    assert followed.following == Following(active=True, events=1)
+
+
+def test_a_file_that_is_not_there_yet_is_heard_of_when_it_comes(
+    path: Path, followed: DeclarationFile
+) -> None:
+    with pytest.raises(CollectorError, match="No such file"):
+        followed.collect(Cause.RESYNC)
+    assert followed.following == Following(active=True)
+    path.write_text(declare("a"))
+    assert has_heard(followed)
+    assert list(followed.collect(Cause.EVENT).vms) == ["a"]
+    path.unlink()
+    assert has_heard(followed)
+    with pytest.raises(CollectorError, match="No such file"):
+        followed.collect(Cause.EVENT)
+
+
+def test_a_link_on_the_way_that_turns_is_heard_of(tmp_path: Path) -> None:
+    for generation in ("one", "two"):
+        (tmp_path / generation).mkdir()
+        (tmp_path / generation / "declaration.json").write_text(declare(generation))
+    static, link = tmp_path / "static", tmp_path / "declaration.json"
+    static.symlink_to("one")
+    link.symlink_to(static / "declaration.json")
+    file = DeclarationFile(str(link), limit=1, follow=True)
+    file.collect(Cause.RESYNC)
+    (tmp_path / "new").symlink_to("two")
+    (tmp_path / "new").rename(static)
+    assert has_heard(file)
+    assert list(file.collect(Cause.EVENT).vms) == ["two"]
+    (tmp_path / "two/declaration.json").write_text(declare("three"))
+    assert has_heard(file)
+    assert list(file.collect(Cause.EVENT).vms) == ["three"]
+    file.close()
+
+
+@pytest.mark.parametrize("cause", [Cause.INTERVAL, Cause.RESYNC])
+def test_a_change_that_no_event_told_of_is_found_and_counts_as_missed(
+    path: Path, followed: DeclarationFile, clock: Clock, cause: Cause
+) -> None:
+    """Written under another of its names: inotify tells of the one that was used."""
+    other = path.parent / "elsewhere"
+    other.mkdir()
+    path.write_text(declare("a"))
+    followed.collect(Cause.RESYNC)
+    (other / "name").hardlink_to(path)
+    (other / "name").write_text(declare("b"))
+    assert not has_heard(followed)
+    assert list(followed.collect(cause).vms) == ["b"]
+    assert followed.following == Following(active=True)
+    clock.now += 3
+    followed.collect(cause)
+    assert followed.following == Following(active=True, missed=1)
+
+
+def test_a_change_seen_before_its_event_is_not_missed(
+    path: Path, followed: DeclarationFile, clock: Clock
+) -> None:
+    path.write_text(declare("a"))
+    followed.collect(Cause.RESYNC)
+    with path.open("w") as file:
+        file.write(declare("b"))
+        file.flush()
+        assert list(followed.collect(Cause.INTERVAL).vms) == ["b"]
+    followed.collect(Cause.EVENT)
+    clock.now += 3
+    assert followed.following == Following(active=True, events=1)
+
+
+def test_another_name_for_the_file_is_no_missed_change(
+    path: Path, followed: DeclarationFile, clock: Clock
+) -> None:
+    """As `nix-store --optimise` makes one: the inode changes, and nothing that it says."""
+    (path.parent / "links").mkdir()
+    path.write_text(declare("a"))
+    first = followed.collect(Cause.RESYNC)
+    (path.parent / "links/hash").hardlink_to(path)
+    assert followed.collect(Cause.RESYNC) is first
+    clock.now += 3
+    assert followed.following == Following(active=True)
+
+
+def test_a_file_that_cannot_be_followed_is_looked_at_until_it_can_be() -> None:
+    with reachable_directory() as root:
+        root.chmod(0o711)
+        path = root / "declaration.json"
+        path.write_text(declare("a"))
+        file = DeclarationFile(str(path), limit=1, follow=True)
+        with unprivileged():
+            file.collect(Cause.RESYNC)
+            assert (file.following, file.fileno()) == (Following(), None)
+        path.write_text(declare("b"))
+        root.chmod(0o755)
+        with unprivileged():
+            assert list(file.collect(Cause.INTERVAL).vms) == ["b"]
+            assert file.following == Following()
+            file.collect(Cause.RESYNC)
+            assert file.following == Following(active=True)
+        root.chmod(0o711)
+        with unprivileged():
+            assert list(file.collect(Cause.EVENT).vms) == ["b"]
+            assert (file.following, file.fileno()) == (Following(), None)
+
+
+def test_lost_events_are_none_that_were_missed(
+    path: Path, followed: DeclarationFile, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    if queue > 100_000:
+        pytest.skip("the queue is too long to fill")
+    path.write_text(declare("a"))
+    followed.collect(Cause.RESYNC)
+    other = path.with_suffix(".old")
+    for _ in range(queue // 4 + 1):
+        path.rename(other)
+        other.rename(path)
+    path.write_text(declare("b"))
+    while followed.fileno() is not None:
+        assert list(followed.collect(Cause.INTERVAL).vms) == ["b"]
+    assert [record.__dict__["error"].partition(":")[0] for record in caplog.records] == [
+        "more changed than inotify's queue holds"
+    ]
+    clock.now += 3
+    followed.collect(Cause.RESYNC)
+    following = followed.following
+    assert (following.active, following.missed) == (True, 0)
 
 
 # --------------------------------------------------------------------------------------- the host
@@ -571,3 +768,16 @@ def test_the_host_keeps_declared_and_autostarted_apart() -> None:
         "a": DeclaredVm("a", Origin.UNKNOWN, autostart=False),
         "b": DeclaredVm("b", Origin.UNKNOWN, autostart=True),
     }
+
+
+def test_the_host_declares_as_before_by_the_same_objects() -> None:
+    units = UnitTable(declared=frozenset({"a", "b"}))
+    first = declare_from_host(units, TREE)
+    assert declare_from_host(units, TREE, first) is first
+    tree = replace(TREE, conditional_installs=frozenset({"a"}))
+    second = declare_from_host(replace(units, declared=frozenset({"a", "b", "c"})), tree, first)
+    assert second.vms["a"] == replace(first.vms["a"], origin=Origin.DEPLOYED)
+    assert second.vms["b"] is first.vms["b"]
+    third = declare_from_host(replace(units, autostarted=frozenset({"b"})), tree, second)
+    assert third.vms["a"] is second.vms["a"]
+    assert third.vms["b"].autostart

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
-import stat
-from pathlib import Path, PurePosixPath
-from typing import Annotated, Final, Literal, NotRequired, TypedDict
+from dataclasses import replace
+from pathlib import PurePosixPath
+from typing import Annotated, Literal, NotRequired, TypedDict
 
-from microvm_exporter.collectors.json_document import Rule, Unfit, parse_json
-from microvm_exporter.errors import CollectorError
+from microvm_exporter.collectors.json_document import Rule, parse_json
 from microvm_exporter.model import (
     Declaration,
     DeclaredVm,
@@ -23,9 +21,7 @@ from microvm_exporter.model import (
     is_vm_name,
 )
 
-__all__ = ["DeclarationDocument", "DeclarationFile", "declare_from_host"]
-
-_BYTES_MAX: Final = 16 * 1024 * 1024
+__all__ = ["DeclarationDocument", "declare_from_host", "parse_declaration"]
 
 
 # --------------------------------------------------------------------------------------- the file
@@ -76,71 +72,22 @@ class DeclarationDocument(TypedDict):
     imperative: NotRequired[list[_VmName] | None]
 
 
-class DeclarationFile:
-    """A declaration file, read again only when it has changed."""
+def parse_declaration(data: bytes, *, limit: int, before: Declaration | None = None) -> Declaration:
+    """Understand a declaration file: the first ``limit`` VMs by name.
 
-    def __init__(self, path: str, *, limit: int) -> None:
-        self._path = path
-        self._limit = limit
-        self._read: tuple[tuple[int, ...], Declaration | Unfit] | None = None
-
-    def collect(self) -> Declaration:
-        """Return what the file declares, the first ``limit`` VMs by name.
-
-        The same object as before while the file is the same, links resolved. Raises
-        `CollectorError` with the file, the place in it, what was expected and what was found.
-        """
-        try:
-            version = _file_version(Path(self._path).stat())
-            if self._read is None or self._read[0] != version:
-                version, data = _read_file(self._path)
-                self._read = version, _understand(data, self._limit)
-            if isinstance(self._read[1], Unfit):
-                raise self._read[1]
-            return self._read[1]
-        except OSError as error:
-            raise CollectorError(
-                f"{self._path}: expected a readable file, found: {error.strerror}"
-            ) from error
-        except Unfit as error:
-            raise CollectorError(f"{self._path}: {error}") from error
-
-
-def _file_version(status: os.stat_result) -> tuple[int, ...]:
-    """Tell one version of a regular file from the next; raise `Unfit` when it is something else.
-
-    The time of modification does not suffice: all files in the Nix store have the same.
+    What is equal to what was declared ``before`` is that same object. Raises `Unfit` with the place
+    in the file, what was expected and what was found.
     """
-    if not stat.S_ISREG(status.st_mode):
-        types = {stat.S_IFDIR: "a directory", stat.S_IFIFO: "a fifo", stat.S_IFSOCK: "a socket"}
-        found = types.get(stat.S_IFMT(status.st_mode), "a device")
-        raise Unfit(f"expected a regular file, found {found}")
-    return (
-        status.st_dev,
-        status.st_ino,
-        status.st_size,
-        status.st_mtime_ns,
-        status.st_ctime_ns,
-    )
+    declaration = _declare(parse_json(data, DeclarationDocument), limit)
+    return declaration if before is None else _keep(declaration, before)
 
 
-def _read_file(path: str) -> tuple[tuple[int, ...], bytes]:
-    # O_NONBLOCK: a fifo may have taken the file's place since it was looked at.
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
-    with os.fdopen(handle, "rb") as file:
-        version = _file_version(os.fstat(handle))
-        data = file.read(_BYTES_MAX + 1)
-    if len(data) > _BYTES_MAX:
-        raise Unfit("expected at most 16 MiB, found more")
-    return version, data
-
-
-def _understand(data: bytes, limit: int) -> Declaration | Unfit:
-    """Give what is wrong with it as a value: that too is only worked out when the file changes."""
-    try:
-        return _declare(parse_json(data, DeclarationDocument), limit)
-    except Unfit as error:
-        return error
+def _keep(declaration: Declaration, before: Declaration) -> Declaration:
+    if declaration == before:
+        return before
+    old = before.vms
+    vms = {name: old[name] if old.get(name) == vm else vm for name, vm in declaration.vms.items()}
+    return replace(declaration, vms=vms)
 
 
 def _declare(document: DeclarationDocument, limit: int) -> Declaration:
@@ -175,13 +122,30 @@ def _declare_vm(name: str, document: VmDocument) -> DeclaredVm:
 # --------------------------------------------------------------------------------------- the host
 
 
-def declare_from_host(units: UnitTable, tree: StateTree | None) -> Declaration:
-    """Take what the host's own units install for the declaration; without a tree, origins lack."""
+def declare_from_host(
+    units: UnitTable, tree: StateTree | None, before: Declaration | None = None
+) -> Declaration:
+    """Take what the host's own units install for the declaration; without a tree, origins lack.
+
+    What is equal to what this returned ``before`` is that same object.
+    """
+    old = before.vms if before else {}
     vms = {
-        name: DeclaredVm(name, _tell_origin(name, tree), autostart=name in units.autostarted)
+        name: _declare_by_unit(
+            name, _tell_origin(name, tree), name in units.autostarted, old.get(name)
+        )
         for name in sorted(units.declared)
     }
-    return Declaration(vms, left_out=Leftouts(limit=units.left_out.limit))
+    declaration = Declaration(vms, left_out=Leftouts(limit=units.left_out.limit))
+    return before if before is not None and declaration == before else declaration
+
+
+def _declare_by_unit(
+    name: str, origin: Origin, autostart: bool, old: DeclaredVm | None
+) -> DeclaredVm:
+    if old is not None and old.origin is origin and old.autostart is autostart:
+        return old
+    return DeclaredVm(name, origin, autostart=autostart)
 
 
 def _tell_origin(name: str, tree: StateTree | None) -> Origin:
