@@ -668,7 +668,7 @@ def test_another_name_for_the_file_is_no_missed_change(
 
 def test_a_file_that_cannot_be_followed_is_looked_at_until_it_can_be() -> None:
     with reachable_directory() as root:
-        root.chmod(0o711)
+        root.chmod(0o311)
         path = root / "declaration.json"
         path.write_text(declare("a"))
         file = DeclarationFile(str(path), limit=1, follow=True)
@@ -682,7 +682,7 @@ def test_a_file_that_cannot_be_followed_is_looked_at_until_it_can_be() -> None:
             assert file.following == Following()
             file.collect(Cause.RESYNC)
             assert file.following == Following(active=True)
-        root.chmod(0o711)
+        root.chmod(0o311)
         with unprivileged():
             assert list(file.collect(Cause.EVENT).vms) == ["b"]
             assert (file.following, file.fileno()) == (Following(), None)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import resource
 import select
 import shutil
+import subprocess
+import sys
 from collections.abc import Hashable, Iterator
 from pathlib import Path
 from random import Random
@@ -423,7 +425,7 @@ def change_at_random(root: Path, link: Path) -> None:
 def test_a_directory_that_may_not_be_read_is_an_error_and_the_rest_is_watched() -> None:
     with reachable_directory() as root:
         path = root / "directory"
-        path.mkdir(mode=0o711)
+        path.mkdir(mode=0o311)
         with unprivileged():
             watcher = Watcher()
             with pytest.raises(PermissionError, match=str(path)):
@@ -494,3 +496,30 @@ def test_no_descriptor_left_is_said_so() -> None:
             Watcher()
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+FEW_WATCHES = ["unshare", "--user", "--map-root-user", "sh", "-c"]
+FEW_WATCHES += ['echo 3 > /proc/sys/user/max_inotify_watches && exec "$0" "$@"']
+
+WATCH_FOUR = """
+import sys
+from microvm_exporter.collectors.watch import Watcher, WatchesLost
+watcher = Watcher()
+try:
+    for name in "abcd":
+        watcher.watch(name, f"{sys.argv[1]}/{name}", way=False)
+except WatchesLost as error:
+    print(name, error)
+"""
+
+
+def test_no_watch_left_is_said_so(tmp_path: Path) -> None:
+    """A user namespace has a limit of its own, below that of the machine."""
+    if subprocess.run([*FEW_WATCHES, "true"], check=False).returncode:
+        pytest.skip("user namespaces cannot be made here")
+    for name in "abcd":
+        (tmp_path / name).mkdir()
+    command = [*FEW_WATCHES, sys.executable, "-c", WATCH_FOUR, str(tmp_path)]
+    run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    trouble = "no watch for it: raise fs.inotify.max_user_watches"
+    assert run.stdout == f"d {tmp_path}/d: {trouble}\n"
