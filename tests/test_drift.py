@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from microvm_exporter.drift import RULES, Kind, Memory, Severity, judge
+from microvm_exporter.drift import RULES, Kind, Severity, judge
 from microvm_exporter.model import (
     Collector,
     FailedCheck,
@@ -497,13 +497,12 @@ def test_no_drift_when_normal(change: Callable[[World], None], looks: int) -> No
 
 def test_job_excuses_what_is_new_for_a_minute() -> None:
     world = healthy_world()
-    memory = judge(world.snapshot(), Memory()).memory
+    judgement = judge(world.snapshot())
     _stopped_with_a_job_to_start(world)
     found = {}
     for seconds in (0, 15, 45, 60, 75):
-        judgement = judge(replace(world.snapshot(), taken_at=NOW + seconds), memory)
+        judgement = judge(replace(world.snapshot(), taken_at=NOW + seconds), judgement)
         found[seconds] = brief(judgement.findings)
-        memory = judgement.memory
     down = ["critical not_running plain microvm@plain.service"]
     assert found == {0: [], 15: [], 45: [], 60: down, 75: down}
 
@@ -511,9 +510,9 @@ def test_job_excuses_what_is_new_for_a_minute() -> None:
 def test_finding_lasts_when_a_job_begins() -> None:
     world = healthy_world()
     _outdated(world)
-    first = judge(world.snapshot(), Memory())
+    first = judge(world.snapshot())
     world.change_unit("microvm@flake.service", job=True)
-    second = judge(world.snapshot(), first.memory)
+    second = judge(world.snapshot(), first)
     assert second.findings == first.findings != ()
     assert not second.unconfirmed
 
@@ -521,32 +520,31 @@ def test_finding_lasts_when_a_job_begins() -> None:
 def test_candidate_is_kept_while_its_source_is_unknown() -> None:
     world = healthy_world()
     _leaked_tap(world)
-    first = judge(world.snapshot(), Memory())
+    first = judge(world.snapshot())
     assert first.unconfirmed
     world.unread[Collector.LINKS] = "gone"
-    second = judge(world.snapshot(), first.memory)
+    second = judge(world.snapshot(), first)
     assert Kind.STRAY_TAP not in second.judged
     del world.unread[Collector.LINKS]
-    assert brief(judge(world.snapshot(), second.memory).findings) == ["warning stray_tap - vm-leak"]
+    assert brief(judge(world.snapshot(), second).findings) == ["warning stray_tap - vm-leak"]
 
 
 def test_candidate_that_goes_away_starts_anew() -> None:
     world = healthy_world()
     _leaked_tap(world)
-    memory = judge(world.snapshot(), Memory()).memory
+    judgement = judge(world.snapshot())
     link = world.links.pop("vm-leak")
-    memory = judge(world.snapshot(), memory).memory
+    judgement = judge(world.snapshot(), judgement)
     world.links["vm-leak"] = link
-    assert brief(judge(world.snapshot(), memory).findings) == []
+    assert brief(judge(world.snapshot(), judgement).findings) == []
 
 
 def test_tap_of_a_vm_whose_state_is_deleted_under_it_is_not_stray() -> None:
     world = healthy_world()
-    memory = world.judge().memory
+    judgement = world.judge()
     _state_deleted_under_a_declared_vm_that_runs(world)
     for _ in range(3):
-        judgement = judge(world.snapshot(), memory)
-        memory = judgement.memory
+        judgement = judge(world.snapshot(), judgement)
         assert Kind.STRAY_TAP not in {f.kind for f in judgement.findings}
         assert Kind.STRAY_TAP in judgement.judged
 

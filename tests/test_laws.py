@@ -103,7 +103,7 @@ def test_healthy_host_has_no_finding(world: World) -> None:
 @given(spoiled_hosts(), st.integers())
 def test_order_of_input_does_not_matter(world: World, seed: int) -> None:
     judgement = world.judge()
-    again = judge(shuffled(world.snapshot(), seed), judgement.memory)
+    again = judge(shuffled(world.snapshot(), seed), judgement)
     assert again.findings == judgement.findings
 
 
@@ -112,7 +112,7 @@ def test_findings_are_sorted_and_last_while_nothing_changes(world: World) -> Non
     judgement = world.judge()
     assert list(judgement.findings) == sorted(judgement.findings, key=finding_order)
     assert len(set(judgement.findings)) == len(judgement.findings)
-    assert judge(world.snapshot(), judgement.memory).findings == judgement.findings
+    assert judge(world.snapshot(), judgement).findings == judgement.findings
 
 
 @given(spoiled_hosts(), st.sets(st.sampled_from(Collector), min_size=1))

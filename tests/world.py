@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from microvm_exporter.drift import Finding, Judgement, Memory, judge
+from microvm_exporter.drift import Finding, Judgement, judge
 from microvm_exporter.model import (
     HELPERS,
     Collector,
@@ -100,11 +100,13 @@ class World:
     failed_checks: dict[str, FailedCheck] = field(default_factory=dict)
     units_left_out: int = 0
     wanted_left_out: int = 0
+    links_left_out: int = 0
     state_left_out: int = 0
     links: dict[str, Link] = field(default_factory=dict)
     vms: dict[str, VmState] = field(default_factory=dict)
     gcroots: dict[str, Symlink] = field(default_factory=dict)
     booted_gcroots: dict[str, Symlink] = field(default_factory=dict)
+    old_gcroots: dict[str, Symlink] = field(default_factory=dict)
     templates: dict[Template, tuple[str, ...]] = field(default_factory=lambda: dict(TODAY))
     unit_files: list[UnitFile] = field(default_factory=list)
     unread: dict[Collector, str] = field(default_factory=dict)
@@ -156,12 +158,13 @@ class World:
             self._load(name, (), running=False, loaded=True)
 
     def snapshot(self) -> Snapshot:
+        """The host as it is now; what is changed later is not changed in it."""
         return Snapshot(
             taken_at=NOW,
             declaration=self._read(
                 Collector.DECLARATION,
                 Declaration(
-                    self.declared,
+                    dict(self.declared),
                     frozenset(self.imperative),
                     left_out=Leftouts(limit=self.wanted_left_out),
                 ),
@@ -169,22 +172,25 @@ class World:
             systemd=self._read(
                 Collector.SYSTEMD,
                 UnitTable(
-                    units=self.units,
+                    units=dict(self.units),
                     autostarted=frozenset(self.autostarted),
                     declared=frozenset(self.declared),
-                    failed_checks=self.failed_checks,
+                    failed_checks=dict(self.failed_checks),
                     left_out=Leftouts(limit=self.units_left_out),
                 ),
             ),
-            links=self._read(Collector.LINKS, LinkTable(self.links)),
+            links=self._read(
+                Collector.LINKS, LinkTable(dict(self.links), Leftouts(limit=self.links_left_out))
+            ),
             state=self._read(
                 Collector.STATE,
                 StateTree(
                     state_dir=STATE,
-                    vms=self.vms,
-                    gcroots=self.gcroots,
-                    booted_gcroots=self.booted_gcroots,
-                    templates=self.templates,
+                    vms=dict(self.vms),
+                    gcroots=dict(self.gcroots),
+                    booted_gcroots=dict(self.booted_gcroots),
+                    old_gcroots=dict(self.old_gcroots),
+                    templates=dict(self.templates),
                     unit_files=tuple(self.unit_files),
                     left_out=Leftouts(limit=self.state_left_out),
                 ),
@@ -193,9 +199,9 @@ class World:
 
     def judge(self, looks: int = 2) -> Judgement:
         """Look that many times running at the host as it is now."""
-        judgement = judge(self.snapshot(), Memory())
+        judgement = judge(self.snapshot())
         for _ in range(looks - 1):
-            judgement = judge(self.snapshot(), judgement.memory)
+            judgement = judge(self.snapshot(), judgement)
         return judgement
 
     def _read(self, collector: Collector, value: Any) -> Reading[Any]:

@@ -12,8 +12,9 @@ from dataclasses import replace
 from typing import Final
 
 from microvm_exporter.drift import remedies
-from microvm_exporter.drift.host import Host, Vm
+from microvm_exporter.drift.host import Site
 from microvm_exporter.drift.kinds import Finding, Kind, Severity, found
+from microvm_exporter.drift.vm import Vm
 from microvm_exporter.model import (
     Condition,
     FailedCheck,
@@ -36,59 +37,52 @@ _CONDITIONAL: Final = (
 )
 
 
-def condition_unmet(host: Host) -> Iterator[Finding]:
+def condition_unmet(site: Site, vm: Vm) -> Iterator[Finding]:
     """The last start of a unit was skipped by a condition that should have held."""
-    for check, template, vm in _wrongly_skipped(host):
-        why = _unmet(host, vm, template, check.conditions)
+    for check, template in _wrongly_skipped(vm):
+        why = _unmet(site, vm, template, check.conditions)
         finding = found(
             Kind.CONDITION_UNMET,
             vm.name,
             check.unit,
             f"the last start of {check.unit} was skipped: {why}",
-            remedies.mend(host, vm),
+            remedies.mend(site, vm),
         )
         if template is Template.MICROVM:
             finding = replace(finding, severity=Severity.CRITICAL)
         yield finding
 
 
-def would_not_start(host: Host) -> Iterator[Finding]:
+def would_not_start(site: Site, vm: Vm) -> Iterator[Finding]:
     """Such a condition does not hold now, for a known N, whatever the last start did."""
-    skipped = {check.unit for check, _, _ in _wrongly_skipped(host)}
-    for vm in host.vms.values():
-        if not (vm.known and (vm.declared or vm.present)):
+    if not (vm.known and (vm.declared or vm.present)):
+        return
+    skipped = {check.unit for check, _ in _wrongly_skipped(vm)}
+    for template in _CONDITIONAL:
+        unit = f"{template}{vm.name}.service"
+        if unit in skipped or not _should_hold(vm, template):
             continue
-        for template in _CONDITIONAL:
-            unit = f"{template}{vm.name}.service"
-            if unit in skipped or not _should_hold(vm, template):
-                continue
-            for path in host.tree.templates.get(template, ()):
-                path = path.replace("%i", vm.name)
-                if _holds(host, vm, path) is False:
-                    yield found(
-                        Kind.WOULD_NOT_START,
-                        vm.name,
-                        path,
-                        f"{unit} would not start: {path} is not there",
-                        remedies.mend(host, vm),
-                    )
+        for path in site.templates.get(template, ()):
+            path = path.replace("%i", vm.name)
+            if _holds(site, vm, path) is False:
+                yield found(
+                    Kind.WOULD_NOT_START,
+                    vm.name,
+                    path,
+                    f"{unit} would not start: {path} is not there",
+                    remedies.mend(site, vm),
+                )
 
 
-def _wrongly_skipped(host: Host) -> Iterator[tuple[FailedCheck, Template, Vm]]:
-    """Give the failed checks that should have held, each with the template and VM of its unit."""
-    for check in _failed_checks(host):
-        if parsed := parse_unit_name(check.unit):
-            template, name = parsed
-            vm = host.vm(name)
-            if _should_have_held(vm, template, check.at):
-                yield check, template, vm
-
-
-def _failed_checks(host: Host) -> Iterator[FailedCheck]:
-    for unit in host.units.units.values():
-        if _was_skipped(unit):
-            yield FailedCheck(unit.name, unit.condition_timestamp, unit.conditions)
-    yield from host.units.failed_checks.values()
+def _wrongly_skipped(vm: Vm) -> Iterator[tuple[FailedCheck, Template]]:
+    """Give the failed checks that should have held, each with the template of its unit."""
+    for template, unit in vm.units.items():
+        if _was_skipped(unit) and _should_have_held(vm, template, unit.condition_timestamp):
+            yield FailedCheck(unit.name, unit.condition_timestamp, unit.conditions), template
+    for check in vm.failed_checks:
+        parsed = parse_unit_name(check.unit)
+        if parsed and _should_have_held(vm, parsed[0], check.at):
+            yield check, parsed[0]
 
 
 def _was_skipped(unit: Unit) -> bool:
@@ -131,9 +125,9 @@ def _has_device(template: Template, runner: Runner, interfaces: tuple[Interface,
             return False
 
 
-def _holds(host: Host, vm: Vm, path: str) -> bool | None:
+def _holds(site: Site, vm: Vm, path: str) -> bool | None:
     """Tell whether the path of a condition is there now; None when nothing tells."""
-    prefix = f"{host.tree.state_dir}/{vm.name}/current/"
+    prefix = f"{site.state_dir}/{vm.name}/current/"
     if not path.startswith(prefix):
         return None
     state = vm.state
@@ -146,7 +140,7 @@ def _holds(host: Host, vm: Vm, path: str) -> bool | None:
     return False if state.current is None or state.current.dangling else None
 
 
-def _unmet(host: Host, vm: Vm, template: Template, conditions: tuple[Condition, ...]) -> str:
+def _unmet(site: Site, vm: Vm, template: Template, conditions: tuple[Condition, ...]) -> str:
     """Name what was unmet.
 
     After a daemon-reload only the disk can tell which condition it was, and of a unit that systemd
@@ -155,9 +149,9 @@ def _unmet(host: Host, vm: Vm, template: Template, conditions: tuple[Condition, 
     unmet = [c for c in conditions if c.state < 0]
     had = conditions or tuple(
         Condition("ConditionPathExists", path.replace("%i", vm.name))
-        for path in host.tree.templates.get(template, ())
+        for path in site.templates.get(template, ())
     )
-    unmet = unmet or [c for c in had if _holds(host, vm, c.parameter) is False]
+    unmet = unmet or [c for c in had if _holds(site, vm, c.parameter) is False]
     if not unmet:
         return "a condition did not hold"
     return ", ".join(f"{c.type}={'!' if c.negate else ''}{c.parameter} did not hold" for c in unmet)

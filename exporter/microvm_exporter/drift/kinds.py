@@ -9,7 +9,7 @@ from typing import Final
 
 from microvm_exporter.text import printable
 
-__all__ = ["SEVERITIES", "Finding", "Kind", "Severity", "finding_order", "found"]
+__all__ = ["SEVERITIES", "Finding", "Key", "Kind", "Severity", "finding_order", "found"]
 
 
 class Severity(StrEnum):
@@ -70,6 +70,10 @@ SEVERITIES: Final = {
 """The severity of each kind; `CONDITION_UNMET` is critical where it kept ``microvm@`` down."""
 
 
+Key = tuple[Kind, str, str]
+"""Kind, VM and object: what makes two findings the same."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """One difference between what is declared and what is there.
@@ -85,6 +89,11 @@ class Finding:
     object: str
     summary: str
     remedy: tuple[str, ...]
+
+    @property
+    def key(self) -> Key:
+        """What makes it the same finding as another, whatever is said of it."""
+        return (self.kind, self.vm, self.object)
 
 
 def found(kind: Kind, vm: str, thing: str, summary: str, remedy: Iterable[str]) -> Finding:

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from microvm_exporter.drift.host import Host, Vm
-from microvm_exporter.model import HELPERS, InterfaceType, Link, LinkKind, Origin, Template
+from microvm_exporter.drift.host import Site
+from microvm_exporter.drift.vm import Vm
+from microvm_exporter.model import HELPERS, Link, LinkKind, Origin, Template
 from microvm_exporter.text import quote
 
 __all__ = [
@@ -51,11 +52,11 @@ def look_at_unit(unit: str) -> tuple[str, ...]:
     )
 
 
-def remove(host: Host, vm: Vm) -> tuple[str, ...]:
+def remove(site: Site, vm: Vm) -> tuple[str, ...]:
     """Remove everything that the VM left, in an order that leaks nothing."""
-    if host.may_be_wanted(vm):
+    if site.may_be_wanted(vm):
         return ("# whether it is declared cannot be told now: nothing is to be removed",)
-    lines = [*_removal(host, vm)]
+    lines = [*_removal(site, vm)]
     if vm.autostart:
         lines.append(f"# and take {vm.name} out of microvm.autostart")
     if not lines:
@@ -64,13 +65,13 @@ def remove(host: Host, vm: Vm) -> tuple[str, ...]:
     return (keep, *lines)
 
 
-def mend(host: Host, vm: Vm) -> tuple[str, ...]:
+def mend(site: Site, vm: Vm) -> tuple[str, ...]:
     """Bring what is installed back to what is wanted; remove what nobody wants.
 
     A guest that runs is not restarted by that: what is left to do then is a finding of its own.
     """
     if not vm.known:
-        return remove(host, vm)
+        return remove(site, vm)
     install = _install(vm)
     if install is None:
         why = "microvm -c, or its deploy.installOnHost"
@@ -89,32 +90,30 @@ def delete_link(link: Link, owner: Vm | None) -> str:
     return delete
 
 
-def _removal(host: Host, vm: Vm) -> Iterator[str]:
+def _removal(site: Site, vm: Vm) -> Iterator[str]:
     if vm.units:
         yield stop(vm)
-    for interface in sorted(_leaking(host, vm)):
-        yield f"ip link delete dev {quote(interface)} 2>/dev/null || true"
+    for name in sorted(_leaking(site, vm)):
+        yield f"ip link delete dev {quote(name)} 2>/dev/null || true"
     if vm.units:
         yield f"systemctl reset-failed {quote(_pattern(vm))}"
     if vm.state is not None:
         yield "# its disk images may be in here: keep what is still needed"
         yield f"rm -rf {quote(vm.state.path)}"
-    tree = host.tree
-    roots = (links.get(vm.name) for links in (tree.gcroots, tree.booted_gcroots, tree.old_gcroots))
+    roots = (vm.gcroot, vm.booted_gcroot, vm.old_gcroot)
     if links := [quote(link.path) for link in roots if link]:
         yield f"rm -f {' '.join(links)}"
 
 
-def _leaking(host: Host, vm: Vm) -> set[str]:
+def _leaking(site: Site, vm: Vm) -> set[str]:
     """The devices that a stop leaves behind: tap-down is looked up in ``booted``.
 
     That is gone with the state directory, and before the helpers stop on a host of 2024-12 to
     2026-02 (`microvm_exporter.drift.units`).
     """
-    if vm.stopped or (vm.state and Template.SET_BOOTED in host.tree.templates):
+    if vm.stopped or (vm.state and Template.SET_BOOTED in site.templates):
         return set()
-    on_host = (InterfaceType.TAP, InterfaceType.MACVTAP)
-    return {i.id for i in vm.claims if i.type in on_host and i.id in host.links.links}
+    return {name for _, name in vm.claims if name in site.links}
 
 
 def _install(vm: Vm) -> str | None:
