@@ -20,10 +20,10 @@ from typing import TypeVar
 import pytest
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from microvm_exporter.collectors import links
-from microvm_exporter.collectors.links import collect_links
+from microvm_exporter.collectors import missed, rtnl
+from microvm_exporter.collectors.links import LinkCollector
 from microvm_exporter.errors import CollectorError
-from microvm_exporter.model import Leftouts, Link, LinkKind, LinkTable
+from microvm_exporter.model import Cause, Following, Leftouts, Link, LinkKind, LinkTable
 
 T = TypeVar("T")
 
@@ -32,6 +32,10 @@ FOREIGNER = "nobody"
 TAP_INDEX = 70_001
 
 host = pytest.mark.host
+
+
+def look(*, user: str = OWNER, limit: int = 100) -> LinkTable:
+    return LinkCollector(user=user, limit=limit, follow=False).collect(Cause.RESYNC)
 
 
 class Namespace:
@@ -78,8 +82,8 @@ class Namespace:
 
         return self.run(attach)
 
-    def collect(self, limit: int = 100) -> LinkTable:
-        return self.run(lambda: collect_links(user=OWNER, limit=limit))
+    def collect(self, limit: int = 100, user: str = OWNER) -> LinkTable:
+        return self.run(lambda: look(user=user, limit=limit))
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -117,7 +121,7 @@ def test_a_tap_of_another_or_of_nobody_in_particular_is_not_ours(
 @host
 def test_an_unowned_tap_is_not_roots_when_the_user_is_root(namespace: Namespace) -> None:
     namespace.add_tap("vpn0", user=None)
-    table = namespace.run(lambda: collect_links(user="root", limit=1))
+    table = namespace.collect(user="root")
     assert not table.links["vpn0"].ours
 
 
@@ -251,10 +255,10 @@ def test_a_kind_unknown_to_the_kernel_is_answered_with_all_devices_and_lists_non
     namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A host without the macvtap module: the filter is ignored, the result is right."""
-    monkeypatch.setattr(links, "_KINDS", ("tun", "no-such-kind"))
+    monkeypatch.setattr(rtnl, "KINDS", ("tun", "no-such-kind"))
     namespace.ip("link", "add", "veth0", "type", "veth", "peer", "name", "veth1")
     namespace.add_tap("vm-a")
-    answered = namespace.run(lambda: links._dump("no-such-kind"))
+    answered = namespace.run(lambda: rtnl.dump("no-such-kind", rtnl.index_of))
     assert len(answered) == 4
     assert list(namespace.collect().links) == ["vm-a"]
 
@@ -263,12 +267,13 @@ def test_a_kind_unknown_to_the_kernel_is_answered_with_all_devices_and_lists_non
 def test_a_refusal_of_the_kernel_is_told(
     namespace: Namespace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def request_of_another_namespace(kind: str) -> ifinfmsg:
-        message = ifinfmsg()
-        message["attrs"] = [("IFLA_IF_NETNSID", 4711)]
-        return message
+    request = rtnl._request
 
-    monkeypatch.setattr(links, "_request", request_of_another_namespace)
+    def request_of_another_namespace(flags: int, index: int, _: bytes = b"") -> bytes:
+        netnsid = 46  # IFLA_TARGET_NETNSID
+        return request(flags, index, rtnl._attribute(netnsid, struct.pack("i", 4711)))
+
+    monkeypatch.setattr(rtnl, "_request", request_of_another_namespace)
     with pytest.raises(
         CollectorError, match=r"^rtnetlink: cannot list tun devices: \[Errno 22\] Invalid argument$"
     ):
@@ -279,7 +284,7 @@ def disturb(
     monkeypatch: pytest.MonkeyPatch, after_the_first_batch: Callable[[int], None]
 ) -> Iterator[int]:
     """Let something happen in the middle of each dump; it is told how many there were before."""
-    dump_once = links._dump_once
+    dump_once = rtnl._dump_once
     numbers = itertools.count()
 
     def disturbed(sock: object, kind: str) -> Iterator[bytes]:
@@ -288,7 +293,7 @@ def disturb(
                 after_the_first_batch(next(numbers))
             yield message
 
-    monkeypatch.setattr(links, "_dump_once", disturbed)
+    monkeypatch.setattr(rtnl, "_dump_once", disturbed)
     return numbers
 
 
@@ -394,14 +399,17 @@ TUN_INFO = [
 def test_a_message_that_is_not_what_it_should_be_is_counted(
     message: bytes, expected: LinkTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(links, "_dump", lambda kind: [message] if kind == "tun" else [])
-    assert collect_links(user=OWNER, limit=1) == expected
+    def dump(kind: str, take: Callable[[bytes], T]) -> list[T]:
+        return [take(message)] if kind == "tun" else []
+
+    monkeypatch.setattr(rtnl, "dump", dump)
+    assert look() == expected
 
 
 @pytest.mark.parametrize("user", ["no-such-user", "", "nul\0", "line\nbreak"])
 def test_a_user_who_does_not_exist_is_an_error_that_names_the_flag(user: str) -> None:
     with pytest.raises(CollectorError) as error:
-        collect_links(user=user, limit=1)
+        look(user=user)
     assert str(error.value) == (
         f"no user {user!r} on this host: --microvm.user must name the owner of the MicroVMs'"
         " TAP devices"
@@ -415,19 +423,19 @@ def test_no_descriptor_left_is_told() -> None:
         with pytest.raises(
             CollectorError, match=r"cannot list tun devices: .* Too many open files"
         ):
-            links._dump("tun")
+            rtnl.dump("tun", rtnl.index_of)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def test_no_descriptor_is_leaked_in_any_thread() -> None:
     """200 looks, 100 of them in a thread each; it needs no privilege."""
-    collect_links(user=OWNER, limit=1)
+    look()
     before = open_descriptors()
     for _ in range(100):
-        collect_links(user=OWNER, limit=1)
+        look()
         with ThreadPoolExecutor(max_workers=1) as thread:
-            thread.submit(collect_links, user=OWNER, limit=1).result()
+            thread.submit(look).result()
     assert open_descriptors() == before
 
 

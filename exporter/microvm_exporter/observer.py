@@ -8,13 +8,14 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from microvm_exporter.collectors.declaration import DeclarationFile, declare_from_host
-from microvm_exporter.collectors.links import collect_links
+from microvm_exporter.collectors.links import LinkCollector
 from microvm_exporter.collectors.state import collect_state
 from microvm_exporter.collectors.systemd import FILES_ASKED, SystemdCollector
 from microvm_exporter.config import Sources
-from microvm_exporter.drift import Judgement, Memory, judge
+from microvm_exporter.drift import Judgement, judge
 from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import (
+    Cause,
     Collector,
     Declaration,
     LinkTable,
@@ -76,13 +77,12 @@ class Observer:
         self._state_worker: Worker[StateTree] = Worker(Collector.STATE, clock=clock)
         self._unit_path: Sequence[str] = DEFAULT_UNIT_PATH
         self._state_dir = DEFAULT_STATE_DIR
-        self._memory = Memory()
+        self._judgement: Judgement | None = None
 
     def look(self) -> Judgement:
         """Take a snapshot and judge it."""
-        judgement = judge(self._take(), self._memory)
-        self._memory = judgement.memory
-        return judgement
+        self._judgement = judge(self._take(), self._judgement)
+        return self._judgement
 
     def close(self) -> None:
         """End the threads and the connection to the bus."""
@@ -103,7 +103,9 @@ class Observer:
             self._declaration_worker.start(self._file.collect)
         self._systemd_worker.start(self._systemd.collect)
         self._links_worker.start(
-            lambda: collect_links(user=sources.microvm_user, limit=sources.max_vms)
+            lambda: LinkCollector(
+                user=sources.microvm_user, limit=sources.max_vms, follow=False
+            ).collect(Cause.RESYNC)
         )
         written = self._declaration_worker.finish(deadline) if self._file else None
         systemd = self._systemd_worker.finish(deadline)

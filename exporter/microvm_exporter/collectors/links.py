@@ -1,87 +1,276 @@
-"""The host's TAP and macvtap devices, over rtnetlink. The only module that imports pyroute2.
+"""The host's TAP and macvtap devices, followed by what the kernel announces.
 
-The kernel is asked for the two kinds by name, so that a host full of other devices costs nothing.
-A kernel that does not know a kind (no macvtap module is loaded) answers with every device: what
-comes back is judged by its own kind. Numbers are those of ``linux/netlink.h``, ``linux/if_link.h``
-and ``linux/if_tun.h``.
-
-What is needed is decoded here: pyroute2 makes an object of each of the 40 attributes of a link. For
-1,000 links that takes 260 ms instead of 30, and the objects refer to each other and pile up.
+A message of the kernel only says which device to ask for. ``ip tuntap add`` registers a device,
+which is announced, and sets its owner and persistence afterwards, which is not: the kernel
+announces the ioctls of a TAP, and its carrier, only while it is up (``netdev_state_change``).
+Nothing announces the owner of a macvtap's ``/dev/tap<ifindex>``. So the first are asked each
+interval while they are down, and the second always.
 """
 
 from __future__ import annotations
 
-import errno
-import os
+import contextlib
 import pwd
-import stat
-import struct
-import sys
-from collections.abc import Iterator
+from collections.abc import Set
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from pyroute2 import IPRSocket
-from pyroute2.netlink import NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
-from pyroute2.netlink.exceptions import NetlinkDumpInterrupted
-from pyroute2.netlink.rtnl import RTM_GETLINK
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-
+from microvm_exporter.collectors import rtnl
+from microvm_exporter.collectors.missed import Missed
 from microvm_exporter.errors import CollectorError
-from microvm_exporter.model import Leftouts, Link, LinkKind, LinkTable
+from microvm_exporter.model import Cause, Following, Leftouts, Link, LinkKind, LinkTable
 
-__all__ = ["collect_links"]
+__all__ = ["LinkCollector"]
 
 _LINKS_PER_VM: Final = 4
 """``limit`` counts VMs; few have more devices than this, and the whole stays bounded."""
 
-_KINDS: Final = ("tun", "macvtap")
-_ATTEMPTS: Final = 10
-_BUFFER: Final = 65536  # the kernel puts at most half of it into one batch
-_SKIP_STATS: Final = 8  # RTEXT_FILTER_SKIP_STATS, since Linux 4.5
+_HELD_PER_VM: Final = 8
+"""A host with more devices than this for each of ``limit`` VMs is not followed."""
 
-_MESSAGE: Final = struct.Struct("IHHII")  # length, type, flags, sequence, port
-_LINK: Final = struct.Struct("BxHiII")  # family, type, index, flags, change
-_ATTRIBUTE: Final = struct.Struct("HH")  # length, type
-_ATTRIBUTE_TYPE: Final = 0x3FFF  # less NLA_F_NESTED and NLA_F_NET_BYTEORDER
-
-_IFNAME: Final = 3
-_LINKINFO: Final = 18
-_CARRIER: Final = 33
-_INFO_KIND: Final = 1
-_INFO_DATA: Final = 2
-_TUN_OWNER: Final = 1
-_TUN_TYPE: Final = 3
-_TUN_PERSIST: Final = 6
-_TUN_MULTI_QUEUE: Final = 7
-_TYPE_TAP: Final = 2  # IFF_TAP; IFF_TUN, a layer 3 device, is 1
-
-_Attributes = dict[int, bytes]
+_ASKED_AT_MOST: Final = 64
+"""Devices asked for each interval without an event; to list all is cheaper than to ask for more."""
 
 
-def collect_links(*, user: str, limit: int) -> LinkTable:
-    """List the TAP and macvtap devices of the calling thread's network namespace.
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A device as it was told last; ``link`` is None when it was not what it should be."""
 
-    At most four devices for each of ``limit`` VMs are kept, those of ``user`` first. Raises
-    `CollectorError` when there is no such user or the kernel does not tell.
+    digest: int
+    link: Link | None
+    up: bool
+
+    def macvtap(self) -> bool:
+        """Tell whether there is more to it than the kernel's message: a device file."""
+        return self.link is not None and self.link.kind is LinkKind.MACVTAP
+
+    def silent(self) -> bool:
+        """Tell whether something of it can change without an event."""
+        return not self.up or self.macvtap()
+
+    def told(self) -> object:
+        """Give what cannot change without an event."""
+        if self.link is None or not self.silent():
+            return self.link
+        return replace(self.link, ours=False) if self.up else (self.link.name, self.link.kind)
+
+
+class LinkCollector:
+    """Lists the TAP and macvtap devices of the network namespace of the thread that collects.
+
+    At most four devices for each of ``limit`` VMs are kept, those of ``user`` first. With
+    ``follow`` a look reads only what the kernel has announced since the one before.
     """
-    uid = _uid(user)
-    links: list[Link] = []
-    unreadable = 0
-    for message in [message for kind in _KINDS for message in _dump(kind)]:
+
+    def __init__(self, *, user: str, limit: int, follow: bool) -> None:
+        self._user = user
+        self._limit = limit
+        self._follow = follow
+        self._uid = -1
+        self._table = LinkTable()
+        self._held: dict[int, _Held] = {}
+        self._looked = False
+        self._error: str | None = None
+        self._monitor: rtnl.Monitor | None = None
+        self._spare = False
+        self._events = 0
+        self._missed: Missed[int] = Missed()
+        self._following = Following()
+
+    @property
+    def following(self) -> Following:
+        """Tell how changes are heard of, as of the last look."""
+        return self._following
+
+    def fileno(self) -> int | None:
+        """Give the descriptor that is readable once the kernel has announced something."""
+        monitor = self._monitor
+        return None if monitor is None else monitor.fileno()
+
+    def close(self) -> None:
+        """Follow no more."""
+        monitor, self._monitor = self._monitor, None
+        if monitor is not None:
+            monitor.close()
+
+    def collect(self, cause: Cause) -> LinkTable:
+        """Look at the devices as closely as ``cause`` asks for.
+
+        Raises `CollectorError` when there is no such user or the kernel does not tell, and again
+        at each event until it is time to look again.
+        """
         try:
-            link = _translate(message, uid)
+            if cause is Cause.EVENT and self._follow and self._looked:
+                self._look_again()
+            else:
+                self._look(cause)
+            self._error = None
+        except CollectorError as error:
+            self._stop()
+            self._error = str(error)
+            raise
+        finally:
+            self._looked = True
+            active = self._monitor is not None
+            self._following = Following(active, self._events, self._missed.count())
+        return self._table
+
+    # ------------------------------------------------------------------------------- how to look
+
+    def _look(self, cause: Cause) -> None:
+        """Look because it is time to, also at what no event tells."""
+        self._identify()
+        self._spare = True
+        if self._monitor is None:
+            self._start()
+            return
+        silent = {index for index, held in self._held.items() if held.silent()}
+        few = cause is Cause.INTERVAL and len(silent) <= _ASKED_AT_MOST
+        try:
+            self._hear(self._monitor, silent if few else frozenset())
+        except rtnl.Lost:
+            self._stop()
+            self._start()
+            return
+        if not few:
+            self._compare()
+
+    def _look_again(self) -> None:
+        """Look because of an event. Lost ones are made good for at once, but once an interval."""
+        if self._error is not None:
+            raise CollectorError(self._error)
+        if self._monitor is None:
+            return
+        try:
+            self._hear(self._monitor, frozenset())
+        except rtnl.Lost:
+            self._stop()
+            if self._spare:
+                self._spare = False
+                with contextlib.suppress(rtnl.Interrupted):
+                    self._start()
+
+    def _start(self) -> None:
+        """List all devices, and follow them from there on."""
+        monitor = self._subscribe()  # before the list is made, so that nothing is lost between
+        try:
+            held = self._list()
+        except CollectorError:
+            if monitor is not None:
+                monitor.close()
+            raise
+        self._monitor = monitor
+        self._hold(held)
+
+    def _subscribe(self) -> rtnl.Monitor | None:
+        if not self._follow:
+            return None
+        try:
+            return rtnl.Monitor()
+        except OSError:
+            return None
+
+    def _stop(self) -> None:
+        self.close()
+        self._missed.clear()
+
+    def _hear(self, monitor: rtnl.Monitor, also: Set[int]) -> None:
+        """Ask for the devices that the kernel has announced a change of, and for others."""
+        heard = list(monitor.read())
+        self._events += len(heard)
+        self._missed.acquit(heard)
+        asked = also | set(heard)
+        if not asked:
+            return
+        held = dict(self._held)
+        for index, message in rtnl.ask(sorted(asked)):
+            device = None if message is None else self._read(message)
+            if device is None:
+                held.pop(index, None)
+            else:
+                held[index] = device
+        if held != self._held:
+            self._hold(held)
+
+    def _compare(self) -> None:
+        """List all devices, and take note of what no event has told of.
+
+        A list that never holds still is no harm: the events tell what there is.
+        """
+        before = self._held
+        try:
+            held = self._list()
+        except rtnl.Interrupted:
+            return
+        self._missed.suspect(
+            index
+            for index in before.keys() | held.keys()
+            if not _as_told(before.get(index), held.get(index))
+        )
+        self._hold(held)
+
+    # ------------------------------------------------------------------------------ what is there
+
+    def _identify(self) -> None:
+        uid = _uid(self._user)
+        if uid != self._uid:
+            self._stop()
+            self._held = {}
+            self._uid = uid
+
+    def _list(self) -> dict[int, _Held]:
+        def read(message: bytes) -> tuple[int, _Held | None]:
+            return rtnl.index_of(message), self._read(message)
+
+        listed = [entry for kind in rtnl.KINDS for entry in rtnl.dump(kind, read)]
+        return {index: device for index, device in listed if device is not None}
+
+    def _read(self, message: bytes) -> _Held | None:
+        """Read a device, unless it is told as it was; None: it is of another kind."""
+        digest = hash(message)
+        known = self._held.get(rtnl.index_of(message))
+        if known is not None and known.digest == digest and not known.macvtap():
+            return known
+        up = rtnl.is_up(message)
+        try:
+            link = rtnl.read(message, self._uid)
         except KeyError:
-            unreadable += 1
-            continue
-        if link is not None:
-            links.append(link)
-    links.sort(key=lambda link: (not link.ours, link.name))
-    kept = links[: limit * _LINKS_PER_VM]
-    return LinkTable(
-        {link.name: link for link in kept},
-        Leftouts(limit=len(links) - len(kept), unreadable=unreadable),
-    )
+            return _Held(digest, None, up)
+        return None if link is None else _Held(digest, link, up)
+
+    def _hold(self, held: dict[int, _Held]) -> None:
+        """Make the table of what is there, of the records that it had where they are the same."""
+        table = self._tabulate(held)
+        if table != self._table:
+            self._table = table
+        if len(held) > self._limit * _HELD_PER_VM:
+            self._stop()
+            held = {}
+        self._held = held
+
+    def _tabulate(self, held: dict[int, _Held]) -> LinkTable:
+        links = [device.link for device in held.values() if device.link is not None]
+        links.sort(key=lambda link: (not link.ours, link.name))
+        kept = links[: self._limit * _LINKS_PER_VM]
+        had = self._table.links
+        return LinkTable(
+            {link.name: _same(had.get(link.name), link) for link in kept},
+            Leftouts(limit=len(links) - len(kept), unreadable=len(held) - len(links)),
+        )
+
+
+def _same(old: Link | None, new: Link) -> Link:
+    return old if old is not None and old == new else new
+
+
+def _as_told(before: _Held | None, now: _Held | None) -> bool:
+    if before is None or now is None:
+        return before is now
+    return before.told() == now.told()
+
+
+# ----------------------------------------------------------------------------------------- the user
 
 
 def _uid(user: str) -> int:
@@ -106,124 +295,3 @@ def _look_up(user: str) -> int:
             f"no user {user!r} on this host: --microvm.user must name the owner of the MicroVMs'"
             " TAP devices"
         ) from None
-
-
-# ------------------------------------------------------------------------------------- the kernel
-
-
-def _dump(kind: str) -> list[bytes]:
-    """Ask for the devices of a kind, again when the list changed meanwhile or the socket ran full.
-
-    Such a socket is of no more use, so each look has its own.
-    """
-    for _ in range(_ATTEMPTS):
-        try:
-            with IPRSocket() as sock:
-                return list(_dump_once(sock, kind))
-        except NetlinkDumpInterrupted:
-            continue
-        except OSError as error:
-            if error.errno != errno.ENOBUFS:
-                raise CollectorError(f"rtnetlink: cannot list {kind} devices: {error}") from error
-    raise CollectorError(
-        f"rtnetlink: the list of {kind} devices changed during each of {_ATTEMPTS} looks"
-    )
-
-
-def _dump_once(sock: IPRSocket, kind: str) -> Iterator[bytes]:
-    """Yield the payload of each answer. pyroute2 0.9 leaves NLM_F_DUMP_INTR to its caller."""
-    sock.put(_request(kind), RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP)
-    while True:
-        for type_, flags, payload in _messages(sock.recv(_BUFFER)):
-            if flags & NLM_F_DUMP_INTR:
-                raise NetlinkDumpInterrupted
-            if type_ in (NLMSG_DONE, NLMSG_ERROR):
-                status = int.from_bytes(payload[:4], sys.byteorder, signed=True)
-                if status != 0:
-                    raise OSError(-status, os.strerror(-status))
-                return
-            yield payload
-
-
-def _request(kind: str) -> ifinfmsg:
-    message = ifinfmsg()
-    message["attrs"] = [
-        ("IFLA_EXT_MASK", _SKIP_STATS),
-        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", kind)]}),
-    ]
-    return message
-
-
-def _messages(batch: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Split what one read gave into type, flags and payload (``struct nlmsghdr``, netlink(7))."""
-    at = 0
-    while at + _MESSAGE.size <= len(batch):
-        length, type_, flags, _, _ = _MESSAGE.unpack_from(batch, at)
-        yield type_, flags, batch[at + _MESSAGE.size : at + length]
-        at += _aligned(max(length, _MESSAGE.size))
-
-
-def _attributes(run: bytes) -> _Attributes:
-    """Split a run of attributes (``struct nlattr``, netlink(7)) by type."""
-    found = {}
-    at = 0
-    while at + _ATTRIBUTE.size <= len(run):
-        length, type_ = _ATTRIBUTE.unpack_from(run, at)
-        found[type_ & _ATTRIBUTE_TYPE] = run[at + _ATTRIBUTE.size : at + length]
-        at += _aligned(max(length, _ATTRIBUTE.size))
-    return found
-
-
-def _aligned(length: int) -> int:
-    return (length + 3) & ~3
-
-
-# ------------------------------------------------------------------------------------ the records
-
-
-def _translate(message: bytes, uid: int) -> Link | None:
-    """Make a record of a TAP or macvtap, None of another device; KeyError: something is missing."""
-    attributes = _attributes(message[_LINK.size :])
-    info = _attributes(attributes.get(_LINKINFO, b""))
-    kind = _text(info.get(_INFO_KIND, b""))
-    if kind not in _KINDS:
-        return None
-    _, _, index, _, _ = _LINK.unpack_from(message)
-    name = _text(attributes[_IFNAME])
-    carrier = _number(attributes.get(_CARRIER, b"")) != 0
-    if kind == "macvtap":
-        ours = _device_owner(index) == uid
-        return Link(name, index, LinkKind.MACVTAP, ours=ours, carrier=carrier)
-    tun = _attributes(info[_INFO_DATA])
-    if _number(tun[_TUN_TYPE]) != _TYPE_TAP:
-        return None
-    return Link(
-        name,
-        index,
-        LinkKind.TAP,
-        ours=_TUN_OWNER in tun and _number(tun[_TUN_OWNER]) == uid,
-        persistent=_number(tun[_TUN_PERSIST]) != 0,
-        multi_queue=_number(tun[_TUN_MULTI_QUEUE]) != 0,
-        carrier=carrier,
-    )
-
-
-def _number(value: bytes) -> int:
-    return int.from_bytes(value, sys.byteorder)
-
-
-def _text(value: bytes) -> str:
-    """Read a C string. A device's name may have any byte but ``/``, ``:`` and white space."""
-    return value.partition(b"\0")[0].decode(errors="backslashreplace")
-
-
-def _device_owner(index: int) -> int | None:
-    """Tell the owner of a macvtap's device file; None: there is none, or it is something else.
-
-    A service with ``PrivateDevices=yes`` sees none of them.
-    """
-    try:
-        status = Path(f"/dev/tap{index}").lstat()
-    except OSError:
-        return None
-    return status.st_uid if stat.S_ISCHR(status.st_mode) else None
