@@ -17,12 +17,13 @@ from host.layout import STATE, UNITS
 from host.machine import eventually
 from microvm_exporter.collectors import units
 from microvm_exporter.collectors.bus import Bus
-from microvm_exporter.collectors.bus_terms import Property, Watch
+from microvm_exporter.collectors.bus_terms import Property, object_path, unit_name
 from microvm_exporter.collectors.failed_checks import FailedChecks
+from microvm_exporter.collectors.signals import Signals
 from microvm_exporter.collectors.systemd import SystemdCollector
 from microvm_exporter.collectors.window import Window
 from microvm_exporter.errors import CollectorError
-from microvm_exporter.model import Condition, FailedCheck, Template, Unit, UnitTable
+from microvm_exporter.model import Cause, Condition, FailedCheck, Template, Unit, UnitTable
 
 SYSTEM_BUS = "/run/dbus/system_bus_socket"
 GHOST = "microvm-pci-devices@ghost.service"
@@ -65,7 +66,7 @@ def test_look_shows_units_and_what_is_wanted(fleet: Fleet, collector: SystemdCol
     before = time.time()
     fleet.switch()
 
-    table = collector.collect()
+    table = collector.collect(Cause.RESYNC)
 
     assert table.autostarted == {"web", "hand"}
     assert table.declared == {"web", "spare"}
@@ -89,9 +90,9 @@ def test_failed_check_keeps_its_conditions_over_a_reload(
     fleet.switch()
     path = f"{STATE}/web/current/bin/microvm-run"
 
-    first = collector.collect().units["microvm@web.service"]
+    first = collector.collect(Cause.RESYNC).units["microvm@web.service"]
     fleet.machine.systemctl("daemon-reload")
-    second = collector.collect().units["microvm@web.service"]
+    second = collector.collect(Cause.RESYNC).units["microvm@web.service"]
 
     assert not first.condition_result
     assert before < first.condition_timestamp < time.time()
@@ -101,7 +102,7 @@ def test_failed_check_keeps_its_conditions_over_a_reload(
 
 def test_failed_unit_tells_how(fleet: Fleet, collector: SystemdCollector) -> None:
     fleet.machine.systemctl("start", "microvm-set-booted@gone.service", check=False)
-    unit = collector.collect().units["microvm-set-booted@gone.service"]
+    unit = collector.collect(Cause.RESYNC).units["microvm-set-booted@gone.service"]
     assert (unit.active_state, unit.result, unit.exec_main_status) == ("failed", "exit-code", 200)
 
 
@@ -118,7 +119,7 @@ def test_crash_loop_tells_restarts(fleet: Fleet, collector: SystemdCollector) ->
     fleet.machine.systemctl("start", "microvm@web.service", check=False)
 
     def looks_twice() -> bool:
-        unit = collector.collect().units["microvm@web.service"]
+        unit = collector.collect(Cause.RESYNC).units["microvm@web.service"]
         return unit.restarts >= 2 and (unit.result, unit.exec_main_status) == ("exit-code", 3)
 
     eventually("two restarts are counted", looks_twice)
@@ -129,11 +130,11 @@ def test_changed_file_needs_reload_until_reloaded(
 ) -> None:
     fleet.declare(Vm("web"))
     fleet.switch()
-    assert not collector.collect().units["microvm@web.service"].need_daemon_reload
+    assert not collector.collect(Cause.RESYNC).units["microvm@web.service"].need_daemon_reload
     fleet.machine.write(UNITS / "microvm@web.service.d/later.conf", "[Service]\n")
-    assert collector.collect().units["microvm@web.service"].need_daemon_reload
+    assert collector.collect(Cause.RESYNC).units["microvm@web.service"].need_daemon_reload
     fleet.machine.systemctl("daemon-reload")
-    assert not collector.collect().units["microvm@web.service"].need_daemon_reload
+    assert not collector.collect(Cause.RESYNC).units["microvm@web.service"].need_daemon_reload
 
 
 def test_unit_on_the_move_has_a_job(fleet: Fleet, collector: SystemdCollector) -> None:
@@ -141,7 +142,7 @@ def test_unit_on_the_move_has_a_job(fleet: Fleet, collector: SystemdCollector) -
     fleet.machine.write(UNITS / "install-microvm-slow.service", text)
     fleet.machine.systemctl("daemon-reload")
     fleet.machine.systemctl("start", "--no-block", "install-microvm-slow.service")
-    unit = collector.collect().units["install-microvm-slow.service"]
+    unit = collector.collect(Cause.RESYNC).units["install-microvm-slow.service"]
     assert (unit.active_state, unit.job) == ("activating", True)
 
 
@@ -154,7 +155,7 @@ def test_units_beyond_the_limit_are_counted(
     fleet.declare(Vm("z", light=True))
     fleet.switch()
 
-    table = open_collector(address, limit=2).collect()
+    table = open_collector(address, limit=2).collect(Cause.RESYNC)
 
     assert {unit.vm for unit in table.units.values()} == {"a", "z"}
     assert table.autostarted == table.declared == {"z"}
@@ -171,7 +172,7 @@ def test_name_of_no_vm_is_counted_and_a_mention_is_not(
     fleet.machine.systemctl("start", *names, check=False)
     fleet.machine.systemctl("start", "microvm@only.service", check=False)
 
-    table = collector.collect()
+    table = collector.collect(Cause.RESYNC)
 
     assert "install-microvm-mentioned.service" not in table.units
     assert {unit.vm for unit in table.units.values()} == {"only"}
@@ -181,7 +182,7 @@ def test_name_of_no_vm_is_counted_and_a_mention_is_not(
 def test_host_without_microvms_is_an_empty_table(
     machine: Machine, address: str, open_collector: Open
 ) -> None:
-    table = open_collector(address).collect()
+    table = open_collector(address).collect(Cause.RESYNC)
     assert table == UnitTable(unit_path=table.unit_path)
     assert table.unit_path
 
@@ -194,61 +195,59 @@ def test_failed_check_is_seen_though_the_unit_is_forgotten(
 ) -> None:
     shift = 0.0
     collector = open_collector(address, clock=lambda: time.time() + shift)
-    collector.collect()
+    collector.collect(Cause.RESYNC)
     before = time.time()
     fleet.machine.systemctl("start", GHOST)
 
     eventually("it is heard of", partial(remembers, collector, GHOST))
-    table = collector.collect()
+    table = collector.collect(Cause.RESYNC)
     assert GHOST not in table.units
     assert before < table.failed_checks[GHOST].at < time.time()
 
     shift = 3590
-    assert GHOST in collector.collect().failed_checks
+    assert GHOST in collector.collect(Cause.RESYNC).failed_checks
     shift = 3610
-    assert collector.collect().failed_checks == {}
+    assert collector.collect(Cause.RESYNC).failed_checks == {}
 
 
 def test_failed_check_of_a_look_is_remembered(fleet: Fleet, collector: SystemdCollector) -> None:
     fleet.machine.systemctl("start", "microvm@ghost.service", check=False)  # set-booted fails
-    assert GHOST in collector.collect().units
+    assert GHOST in collector.collect(Cause.RESYNC).units
     fleet.machine.systemctl("reset-failed", "microvm-set-booted@ghost.service")
     before = time.time() - 60
-    assert before < collector.collect().failed_checks[GHOST].at < time.time()
+    assert before < collector.collect(Cause.RESYNC).failed_checks[GHOST].at < time.time()
 
 
 def test_failed_check_is_over_once_one_held(fleet: Fleet, collector: SystemdCollector) -> None:
-    collector.collect()
+    collector.collect(Cause.RESYNC)
     fleet.machine.systemctl("start", GHOST)
     eventually("it is heard of", partial(remembers, collector, GHOST))
     script = STATE / "ghost/current/bin/pci-setup"
     fleet.machine.write(script, "#!/bin/sh\n", 0o755)
     fleet.machine.systemctl("restart", GHOST)
     fleet.machine.systemctl("stop", GHOST)
-    eventually("it is over", lambda: not collector.collect().failed_checks)
+    eventually("it is over", lambda: not collector.collect(Cause.RESYNC).failed_checks)
 
 
-def test_signal_after_a_look_began_counts_more_than_the_look() -> None:
-    old = Unit(GHOST, Template.PCI, "ghost", condition_timestamp=100.0)
-    held = Unit(GHOST, Template.PCI, "ghost", condition_timestamp=100.0, condition_result=True)
+def test_failed_checks_keep_the_last_of_each_unit() -> None:
     checks = FailedChecks(limit=10)
-
-    checks.begin_look()
-    checks.hear(GHOST, None)
-    assert checks.end_look([old], (), now=200.0) == {}
-    checks.begin_look()
-    checks.hear(GHOST, FailedCheck(GHOST, 150.0))
-    assert checks.end_look([held], (), now=200.0) == {GHOST: FailedCheck(GHOST, 150.0)}
-    checks.begin_look()
-    assert checks.end_look([held], (), now=200.0) == {}
+    why = (Condition("ConditionPathExists", "/there"),)
+    checks.note(FailedCheck(GHOST, 150.0))
+    checks.part(Unit(GHOST, Template.PCI, "ghost", condition_timestamp=100.0))
+    assert checks.remembered((), now=200.0) == {GHOST: FailedCheck(GHOST, 150.0)}
+    checks.part(Unit(GHOST, Template.PCI, "ghost", condition_timestamp=150.0, conditions=why))
+    checks.note(FailedCheck(GHOST, 150.0))
+    assert checks.remembered((), now=200.0) == {GHOST: FailedCheck(GHOST, 150.0, why)}
+    assert checks.remembered({GHOST}, now=200.0) == {}
+    checks.settle(GHOST)
+    assert checks.remembered((), now=200.0) == {}
 
 
 def test_failed_checks_are_bounded() -> None:
     checks = FailedChecks(limit=3)
     for number in range(1000):
-        checks.hear(f"microvm@{number}.service", FailedCheck(f"microvm@{number}.service", 100.0))
-    checks.begin_look()
-    left = checks.end_look([], (), now=200.0)
+        checks.note(FailedCheck(f"microvm@{number}.service", 100.0))
+    left = checks.remembered((), now=200.0)
     assert list(left) == [f"microvm@{number}.service" for number in (997, 998, 999)]
 
 
@@ -258,18 +257,23 @@ def test_failed_checks_are_bounded() -> None:
         {},
         {"ConditionResult": False},
         {"ConditionResult": False, "ConditionTimestamp": 0},
+        {"ConditionResult": True, "ConditionTimestamp": 7_500_000},
     ],
 )
-def test_change_without_a_check_says_nothing(values: dict[str, object]) -> None:
-    assert units.read_check(units.object_path(GHOST), values) is None
+def test_change_without_a_failed_check_says_nothing(values: dict[str, object]) -> None:
+    assert units.read_check(GHOST, values) is None
+
+
+def test_change_with_a_failed_check_says_so() -> None:
+    values = {"ConditionResult": False, "ConditionTimestamp": 7_500_000}
+    assert units.read_check(GHOST, values) == FailedCheck(GHOST, 7.5)
 
 
 def test_object_path_leads_back_to_the_unit() -> None:
     unit = "microvm@web_1.lan:2.service"
-    path = units.object_path(unit)
+    path = object_path(unit)
     assert path == "/org/freedesktop/systemd1/unit/microvm_40web_5f1_2elan_3a2_2eservice"
-    values = {"ConditionResult": False, "ConditionTimestamp": 7_500_000}
-    assert units.read_check(path, values) == (unit, FailedCheck(unit, 7.5))
+    assert unit_name(path) == unit
 
 
 @pytest.mark.parametrize(
@@ -286,8 +290,8 @@ def test_answer_that_makes_no_sense_is_refused(answers: dict[str, object]) -> No
 
 
 def test_object_that_is_gone_is_skipped(machine: Machine, address: str) -> None:
-    bus = Bus(address, Watch(units.UNIT, (), (), lambda _path, _values: None), patience=5)
-    there, gone = units.object_path("basic.target"), "/org/freedesktop/systemd1/nothing"
+    bus = Bus(address, Signals(), prefixes=(), names=(), patience=5)
+    there, gone = object_path("basic.target"), "/org/freedesktop/systemd1/nothing"
     try:
         bus.open()
         assert bus.read([Property(path, units.UNIT, "Id") for path in (gone, there)]) == [
@@ -308,14 +312,14 @@ def restart_bus(machine: Machine) -> None:
 
 def works(collector: SystemdCollector) -> bool:
     try:
-        collector.collect()
+        collector.collect(Cause.RESYNC)
     except CollectorError:
         return False
     return True
 
 
 def remembers(collector: SystemdCollector, unit: str) -> bool:
-    return unit in collector.collect().failed_checks
+    return unit in collector.collect(Cause.RESYNC).failed_checks
 
 
 def open_things() -> list[int]:
@@ -327,7 +331,7 @@ def open_things() -> list[int]:
 def test_collector_survives_restarts_of_the_bus(
     fleet: Fleet, collector: SystemdCollector, request: pytest.FixtureRequest
 ) -> None:
-    collector.collect()
+    collector.collect(Cause.RESYNC)
     fleet.machine.systemctl("start", GHOST)
     eventually("it is heard of", partial(remembers, collector, GHOST))
     gc.collect()  # what earlier tests left
@@ -341,7 +345,7 @@ def test_collector_survives_restarts_of_the_bus(
         unit = f"microvm-pci-devices@after{number}.service"
         fleet.machine.systemctl("start", unit)
         eventually("it hears", partial(remembers, collector, unit))
-    assert len(collector.collect().failed_checks) == 11
+    assert len(collector.collect(Cause.RESYNC).failed_checks) == 11
     now_descriptors, now_threads = open_things()
     assert now_descriptors <= descriptors
     assert now_threads <= threads
@@ -350,9 +354,9 @@ def test_collector_survives_restarts_of_the_bus(
 def test_collector_survives_a_reexec_of_systemd(fleet: Fleet, collector: SystemdCollector) -> None:
     fleet.declare(Vm("web", light=True))
     fleet.switch()
-    collector.collect()
+    collector.collect(Cause.RESYNC)
     fleet.machine.systemctl("daemon-reexec")
-    assert "microvm@web.service" in collector.collect().units
+    assert "microvm@web.service" in collector.collect(Cause.RESYNC).units
     fleet.machine.systemctl("start", GHOST)
     eventually("it hears", partial(remembers, collector, GHOST))
 
@@ -378,7 +382,8 @@ def test_collector_slows_down_when_the_bus_limits_it(
         restart_bus(machine)
         eventually("it is back", lambda: works(collector), timeout=5)
         assert refused
-        assert {unit.vm for unit in collector.collect().units.values()} == fleet.vms.keys()
+        units = collector.collect(Cause.RESYNC).units.values()
+        assert {unit.vm for unit in units} == fleet.vms.keys()
     finally:
         machine.remove(config)
         restart_bus(machine)
@@ -414,7 +419,7 @@ def test_window_needs_a_pause_when_nothing_is_borne() -> None:
 
 def complaint(collector: SystemdCollector) -> str:
     with pytest.raises(CollectorError) as raised:
-        collector.collect()
+        collector.collect(Cause.RESYNC)
     return str(raised.value)
 
 
@@ -478,7 +483,7 @@ def test_systemd_that_hangs_ends_by_the_deadline(
     machine: Machine, address: str, open_collector: Open
 ) -> None:
     collector = open_collector(address, patience=0.3)
-    collector.collect()
+    collector.collect(Cause.RESYNC)
     bus = int(machine.show("dbus.service", "MainPID")["MainPID"])
     machine.run("sh", "-c", f"kill -STOP {bus}")
     try:
@@ -495,19 +500,3 @@ def test_close_does_not_wait_for_a_silent_bus(silent_bus: Path) -> None:
     collector.close()
     assert time.monotonic() - start < 1
     assert "the exporter ends" in complaint(collector)
-
-
-@pytest.mark.parametrize(
-    ("at", "settled"),
-    [
-        (7_000_000, {"ConditionTimestamp": 7_000_000, "ConditionResult": False, "Conditions": []}),
-        (6_000_000, {"ConditionTimestamp": 0}),  # checked again in between
-        (0, {"ConditionTimestamp": 0}),
-    ],
-)
-def test_answers_on_a_check_are_dropped_when_they_are_not_of_that_check(
-    at: int, settled: dict[str, object]
-) -> None:
-    answers = {"ConditionTimestamp": 7_000_000, "ConditionResult": False, "Conditions": []}
-    units.settle_check(answers, at)
-    assert answers == settled

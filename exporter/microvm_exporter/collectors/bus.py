@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import cache, partial
@@ -29,8 +29,9 @@ from microvm_exporter.collectors.bus_terms import (
     BusTimeout,
     Listed,
     Property,
-    Watch,
+    object_path,
 )
+from microvm_exporter.collectors.signals import Signals
 from microvm_exporter.collectors.window import Window
 
 __all__ = ["Bus"]
@@ -38,10 +39,14 @@ __all__ = ["Bus"]
 _SYSTEMD: Final = "org.freedesktop.systemd1"
 _MANAGER: Final = "org.freedesktop.systemd1.Manager"
 _MANAGER_PATH: Final = "/org/freedesktop/systemd1"
+_UNIT: Final = "org.freedesktop.systemd1.Unit"
 _PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 _PROPERTY: Final = GLib.VariantType("(v)")
 _CHANGES: Final = "(sa{sv}as)"
+_DBUS: Final = "org.freedesktop.DBus"
+_DBUS_PATH: Final = "/org/freedesktop/DBus"
 _FLAGS: Final = Gio.DBusCallFlags.NO_AUTO_START
+_ALL_SIGNALS: Final = Gio.DBusSignalFlags.NONE
 _NO_TIMEOUT: Final = 2**31 - 1  # G_MAXINT; a timer for each call is dear, and `_ask` has patience
 
 _BATCH: Final = 2000  # properties, some 0.2 s: patience is for a batch, not for a whole look
@@ -60,12 +65,25 @@ _GONE: Final = frozenset(
 class Bus:
     """A connection to systemd. All but `close` is for one thread at a time.
 
-    Whatever goes wrong is a `BusError`; that there is no answer for ``patience`` seconds, too.
+    What systemd tells of units goes to ``signals``: ``names`` are the properties that are read of a
+    change, and only units count whose name begins with one of ``prefixes``. Whatever goes wrong is
+    a `BusError`; that there is no answer for ``patience`` seconds, too.
     """
 
-    def __init__(self, address: str, watch: Watch, patience: float) -> None:
+    def __init__(
+        self,
+        address: str,
+        signals: Signals,
+        *,
+        prefixes: tuple[str, ...],
+        names: tuple[str, ...],
+        patience: float,
+    ) -> None:
         self._address = address
-        self._watch = watch
+        self._signals = signals
+        self._prefixes = prefixes
+        self._paths = tuple(object_path(prefix) for prefix in prefixes)
+        self._names = names
         self._patience = patience
         self._context = GLib.MainContext()
         self._connection: Any = None
@@ -197,9 +215,17 @@ class Bus:
         connection.second = GObject.Value(Gio.DBusConnection, connection)
         connection.set_exit_on_close(False)
         connection.connect("closed", self._on_closed)
-        signal = (_SYSTEMD, _PROPERTIES, "PropertiesChanged", None, self._watch.interface)
-        connection.signal_subscribe(*signal, Gio.DBusSignalFlags.NONE, self._on_change)
+        self._listen(connection)
         return connection
+
+    def _listen(self, connection: Any) -> None:
+        properties = (_SYSTEMD, _PROPERTIES, "PropertiesChanged", None, _UNIT)
+        connection.signal_subscribe(*properties, _ALL_SIGNALS, self._on_change)
+        for name in ("UnitNew", "UnitRemoved", "Reloading"):
+            told = (_SYSTEMD, _MANAGER, name, _MANAGER_PATH, None)
+            connection.signal_subscribe(*told, _ALL_SIGNALS, self._on_news)
+        owner = (_DBUS, _DBUS, "NameOwnerChanged", _DBUS_PATH, _SYSTEMD)
+        connection.signal_subscribe(*owner, _ALL_SIGNALS, self._on_owner)
 
     def _hang_up(self, _done: Future[Any]) -> None:
         if self._connection is not None:
@@ -210,23 +236,35 @@ class Bus:
         connection.second.unset()
         if connection is self._connection:
             self._connection = None
+        self._signals.lose()
 
     def _on_change(
-        self,
-        _connection: Any,
-        _sender: str,
-        path: str,
-        _interface: str,
-        _signal: str,
-        parameters: GLib.Variant,
+        self, _connection: Any, _sender: str, path: str, _of: str, _name: str, values: GLib.Variant
     ) -> None:
         """Hear of any unit of the host: cheap for those that are not watched."""
-        if not path.startswith(self._watch.prefixes) or parameters.get_type_string() != _CHANGES:
-            return
-        changed = parameters.get_child_value(1)
-        found = {name: changed.lookup_value(name, None) for name in self._watch.names}
-        values = {name: value.unpack() for name, value in found.items() if value is not None}
-        self._watch.told(path, values)
+        if path.startswith(self._paths) and values.get_type_string() == _CHANGES:
+            self._signals.change(path, partial(_values, values, self._names))
+
+    def _on_news(
+        self, _connection: Any, _sender: str, _path: str, _of: str, name: str, values: GLib.Variant
+    ) -> None:
+        match name, values.get_type_string():
+            case "Reloading", "(b)":
+                self._signals.reload(begins=values.get_child_value(0).get_boolean())
+            case _, "(so)":
+                unit = values.get_child_value(0).get_string()
+                if not unit.startswith(self._prefixes):
+                    return
+                if name == "UnitNew":
+                    self._signals.come(unit)
+                else:
+                    self._signals.go(unit, object_path(unit))
+
+    def _on_owner(
+        self, _connection: Any, _sender: str, _path: str, _of: str, _name: str, values: GLib.Variant
+    ) -> None:
+        if values.get_type_string() == "(sss)" and values.get_child_value(2).get_string():
+            self._signals.appear()
 
 
 class _Reads:
@@ -260,7 +298,7 @@ class _Reads:
         except GLib.Error as error:
             self._fail(number, _call_error(error))
         else:
-            self._values[number] = reply.get_child_value(0).get_variant().unpack()
+            self._values[number] = reply.unpack()[0]
             self._finish()
 
     def _finish(self) -> None:
@@ -298,6 +336,12 @@ def _listed(column: Callable[[int], Any]) -> Listed:
         sys.intern(column(4).get_string()),
         column(7).get_uint32() != 0,
     )
+
+
+def _values(parameters: GLib.Variant, names: Iterable[str]) -> dict[str, Any]:
+    changed = parameters.get_child_value(1)
+    found = {name: changed.lookup_value(name, None) for name in names}
+    return {name: value.unpack() for name, value in found.items() if value is not None}
 
 
 def _settle(done: Future[Any], outcome: object) -> None:

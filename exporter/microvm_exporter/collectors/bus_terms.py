@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+import re
+from typing import Final, NamedTuple
 
 __all__ = [
     "BadAddress",
@@ -13,8 +12,11 @@ __all__ = [
     "BusTimeout",
     "Listed",
     "Property",
-    "Watch",
+    "object_path",
+    "unit_name",
 ]
+
+_UNIT_PATH: Final = "/org/freedesktop/systemd1/unit/"
 
 
 class BusError(Exception):
@@ -55,14 +57,12 @@ class Property(NamedTuple):
     name: str
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
-    """Changes to hear of: properties of an interface, of the objects below some paths.
+def object_path(unit: str) -> str:
+    """Give the D-Bus object of a unit, or the beginning of it for the beginning of a name."""
+    return _UNIT_PATH + re.sub(r"[^A-Za-z0-9]", lambda found: f"_{ord(found[0]):02x}", unit)
 
-    ``told`` is called in the thread of the bus, with an object's path and the values that came.
-    """
 
-    interface: str
-    prefixes: tuple[str, ...]
-    names: tuple[str, ...]
-    told: Callable[[str, Mapping[str, Any]], None]
+def unit_name(path: str) -> str:
+    """Give the unit that an object is."""
+    name = path.removeprefix(_UNIT_PATH)
+    return re.sub(r"_([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), name)

@@ -1,46 +1,45 @@
 """What to ask systemd of a unit beyond what its list of units tells, and what the answers mean.
 
-Thousands of units are asked every few seconds, and a question costs some 20 µs of PID 1 and 100 of
-others: so only that is asked which matters to a unit in its state and which can have changed since
-the last look. Names and types are those of ``org.freedesktop.systemd1(5)``. No I/O here.
+There are thousands of units, and a question costs some 20 µs of PID 1 and 100 of others: so only
+that is asked which matters to a unit in its state, and that no signal has told. Names and types are
+those of ``org.freedesktop.systemd1(5)``. No I/O here.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from microvm_exporter.model import Condition, FailedCheck, Template, Unit, parse_unit_name
+from microvm_exporter.model import Condition, FailedCheck, Template, Unit
 
 __all__ = [
-    "CHECK",
     "INTERFACES",
-    "PATH_PREFIXES",
+    "TOLD",
     "UNIT",
     "complete",
-    "object_path",
+    "follow",
     "questions_on_check",
     "questions_on_state",
     "read_check",
-    "settle_check",
 ]
 
 UNIT: Final = "org.freedesktop.systemd1.Unit"
 """The interface of every unit."""
 
 _SERVICE: Final = "org.freedesktop.systemd1.Service"
-_PATH: Final = "/org/freedesktop/systemd1/unit/"
 _TYPES: Final[Mapping[str, type]] = {
     "ActiveEnterTimestamp": int,
+    "ActiveState": str,
     "ConditionResult": bool,
     "ConditionTimestamp": int,
     "Conditions": list,
     "ExecMainStatus": int,
+    "Job": tuple,
     "NRestarts": int,
     "NeedDaemonReload": bool,
     "Result": str,
+    "SubState": str,
 }
 
 INTERFACES: Final[Mapping[str, str]] = {
@@ -48,31 +47,39 @@ INTERFACES: Final[Mapping[str, str]] = {
 }
 """All properties that are asked for, and the interface of each."""
 
-CHECK: Final = ("ConditionResult", "ConditionTimestamp", "Conditions")
-"""The properties by which a change of a unit tells of a check of its conditions."""
+_STATE: Final = ("ActiveState", "SubState", "Job")
+TOLD: Final = (*_STATE, "ActiveEnterTimestamp", "ConditionResult", "ConditionTimestamp")
+"""What every change of a unit brings along (systemd 252): not why a check failed, though."""
 
 _AT_REST: Final = frozenset({"inactive", "failed"})
 
 
-def object_path(unit: str) -> str:
-    """Give the D-Bus object of a unit."""
-    return _PATH + re.sub(r"[^A-Za-z0-9]", lambda found: f"_{ord(found[0]):02x}", unit)
-
-
-PATH_PREFIXES: Final = tuple(object_path(template) for template in Template)
-"""How the objects of all units of the family begin, and of few others."""
+def follow(known: Unit, told: Mapping[str, Any]) -> Unit | None:
+    """Give a unit as it would be in the list now, by a signal; None when that tells too little."""
+    if known.load_state != "loaded" or not all(_fits(name, told.get(name)) for name in _STATE):
+        return None
+    return Unit(
+        known.name,
+        known.template,
+        known.vm,
+        known.load_state,
+        told["ActiveState"],
+        told["SubState"],
+        told["Job"][0] != 0,
+    )
 
 
 def questions_on_state(unit: Unit, known: Unit | None, *, files: bool) -> Iterator[str]:
     """Name what to ask of a unit as it is in the list.
 
     ``known`` is what the last look made of it. ``files`` tells whether it is the unit's turn to be
-    asked of its files: that has PID 1 look at the disk, so a big host asks some units each look.
+    asked of its files, which has PID 1 look at the disk.
     """
-    if files or (known and known.need_daemon_reload):
+    if files:
         yield "NeedDaemonReload"
     if unit.active_state in _AT_REST:
-        yield "ConditionTimestamp"
+        # Whether there was another check since the one that failed, or how the last one ended.
+        yield "ConditionTimestamp" if _was_skipped(known) else "ConditionResult"
     if unit.template is Template.MICROVM:
         yield "NRestarts"
         if unit.active_state not in _AT_REST:
@@ -84,41 +91,29 @@ def questions_on_state(unit: Unit, known: Unit | None, *, files: bool) -> Iterat
 
 
 def questions_on_check(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Iterator[str]:
-    """Name what to ask after the answers on the state: the check, if there was one since.
+    """Name what to ask after the answers on the state: a check that failed since the last look.
 
-    Its time is asked again at the end, see `settle_check`. The conditions of a helper are not
-    asked: it has the one of its template, and on a healthy host most of them are unmet.
+    ConditionResult is false before any check, too: only the time tells. The conditions of a helper
+    are not asked: it has the one of its template, and on a healthy host most of them are unmet.
+    A unit may be unloaded between the questions, but then a signal says so.
     """
-    at = answers.get("ConditionTimestamp")
-    if at and (known is None or known.condition_timestamp != _seconds(at)):
-        yield "ConditionResult"
-        if unit.template is Template.MICROVM:
-            yield "Conditions"
-        yield "ConditionTimestamp"
-
-
-def settle_check(answers: dict[str, Any], at: object) -> None:
-    """Drop the answers on a check that are not those on the check of the time ``at``.
-
-    A unit that nothing references is unloaded any moment, and a question loads it anew: its
-    ConditionResult is false then, as before any check. The next look asks again.
-    """
-    if "ConditionResult" in answers and answers["ConditionTimestamp"] != at:
-        del answers["ConditionResult"]
-        answers.pop("Conditions", None)
-        answers["ConditionTimestamp"] = 0
+    if unit.active_state not in _AT_REST or answers.get("ConditionResult") is True:
+        return
+    if _was_skipped(known) and answers.get("ConditionTimestamp") == _micro(known):
+        return
+    yield from ("ConditionResult", "ConditionTimestamp")
+    if unit.template is Template.MICROVM:
+        yield "Conditions"
 
 
 def complete(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Unit:
     """Put the answers into a unit of the list, and what was not asked because it is known.
 
-    A unit that runs has passed its check, at a time that is not asked. Of a check that is known,
-    the conditions are those of then: a daemon-reload makes systemd forget which was unmet.
-    Raises TypeError or ValueError when an answer makes no sense.
+    Of a check that held, the time does not matter. Of one that is known, the conditions are those
+    of then: a daemon-reload makes systemd forget which was unmet. Raises TypeError or ValueError
+    when an answer makes no sense.
     """
-    for name, value in answers.items():
-        if not isinstance(value, _TYPES[name]):
-            raise TypeError(f"{name} of {unit.name} is {value!r}")
+    _check_types(unit.name, answers)
     before = known or unit
     unit = replace(
         unit,
@@ -127,31 +122,45 @@ def complete(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Unit
         result=answers.get("Result", unit.result),
         exec_main_status=answers.get("ExecMainStatus", unit.exec_main_status),
         restarts=answers.get("NRestarts", unit.restarts),
-        condition_timestamp=_seconds(answers.get("ConditionTimestamp", 0)),
     )
-    if unit.active_state not in _AT_REST:
+    # A unit that runs has passed its check.
+    if unit.active_state not in _AT_REST or answers.get("ConditionResult") is True:
         return replace(unit, condition_result=True)
-    if "ConditionResult" in answers:
-        conditions = _conditions(answers.get("Conditions", ()))
-        return replace(unit, condition_result=answers["ConditionResult"], conditions=conditions)
-    if unit.condition_timestamp:
-        result, conditions = before.condition_result, before.conditions
-        return replace(unit, condition_result=result, conditions=conditions)
-    return unit
+    if "ConditionResult" not in answers:
+        return replace(
+            unit,
+            condition_result=before.condition_result,
+            condition_timestamp=before.condition_timestamp,
+            conditions=before.conditions,
+        )
+    at = _seconds(answers.get("ConditionTimestamp", 0))
+    conditions = _conditions(answers.get("Conditions", ())) if at else ()
+    return replace(unit, condition_timestamp=at, conditions=conditions)
 
 
-def read_check(path: str, values: Mapping[str, Any]) -> tuple[str, FailedCheck | None] | None:
-    """Tell what a change of an object says of a check: the unit, and the check if it failed.
+def read_check(unit: str, told: Mapping[str, Any]) -> FailedCheck | None:
+    """Tell what a signal says of a check of a unit: None when there was none, or it held.
 
-    None when it says nothing: no unit of the family, or one that was not checked yet. ``values``
-    are the properties of `CHECK` that came along; systemd leaves ``Conditions`` out.
+    systemd leaves ``Conditions`` out of its signals.
     """
-    unit = re.sub(r"_([0-9a-f]{2})", lambda found: chr(int(found[1], 16)), path.removeprefix(_PATH))
-    at, held = values.get("ConditionTimestamp"), values.get("ConditionResult")
-    if not at or held is None or parse_unit_name(unit) is None:
+    at = told.get("ConditionTimestamp")
+    if not at or not isinstance(at, int) or told.get("ConditionResult") is not False:
         return None
-    conditions = _conditions(values.get("Conditions", ()))
-    return unit, None if held else FailedCheck(unit, _seconds(at), conditions)
+    return FailedCheck(unit, _seconds(at))
+
+
+def _was_skipped(unit: Unit | None) -> bool:
+    return unit is not None and unit.condition_timestamp > 0
+
+
+def _fits(name: str, value: object) -> bool:
+    return isinstance(value, _TYPES[name])
+
+
+def _check_types(unit: str, answers: Mapping[str, Any]) -> None:
+    for name, value in answers.items():
+        if not _fits(name, value):
+            raise TypeError(f"{name} of {unit} is {value!r}")
 
 
 def _conditions(rows: Any) -> tuple[Condition, ...]:
@@ -163,3 +172,7 @@ def _conditions(rows: Any) -> tuple[Condition, ...]:
 
 def _seconds(microseconds: int) -> float:
     return microseconds / 1_000_000
+
+
+def _micro(unit: Unit | None) -> int:
+    return round(unit.condition_timestamp * 1_000_000) if unit else 0

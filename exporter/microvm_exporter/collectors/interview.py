@@ -1,0 +1,70 @@
+"""Ask systemd about units: everything that matters and that no signal has told, many at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+from microvm_exporter.collectors import units
+from microvm_exporter.collectors.bus import Bus
+from microvm_exporter.collectors.bus_terms import Property, object_path
+from microvm_exporter.model import Unit
+
+__all__ = ["Told", "interview"]
+
+Told: TypeAlias = Mapping[str, Mapping[str, Any]]
+"""By unit, the properties that a signal brought."""
+
+Answers: TypeAlias = dict[str, dict[str, Any]]
+
+
+def interview(
+    bus: Bus,
+    listed: Iterable[Unit],
+    *,
+    known: Mapping[str, Unit],
+    told: Told,
+    files: Collection[str],
+) -> tuple[dict[str, Unit], frozenset[str]]:
+    """Complete units of the list; give them by name, and the names of those that make no sense.
+
+    ``known`` is what was made of them before. Those named in ``files`` are asked of their files.
+    A unit that is gone meanwhile is left out.
+    """
+    asked = list(listed)
+    answers: Answers = {unit.name: {} for unit in asked}
+
+    def on_state(unit: Unit) -> Iterator[str]:
+        return units.questions_on_state(unit, known.get(unit.name), files=unit.name in files)
+
+    def on_check(unit: Unit) -> Iterator[str]:
+        return units.questions_on_check(unit, known.get(unit.name), answers[unit.name])
+
+    for questions in (on_state, on_check):
+        _ask(bus, answers, told, _questions(asked, questions))
+    there = [unit for unit in asked if None not in answers[unit.name].values()]
+    found = {}
+    for unit in there:
+        with suppress(TypeError, ValueError):
+            found[unit.name] = units.complete(unit, known.get(unit.name), answers[unit.name])
+    return found, frozenset(unit.name for unit in there) - found.keys()
+
+
+def _questions(
+    asked: Iterable[Unit], questions: Callable[[Unit], Iterable[str]]
+) -> Iterator[tuple[str, str]]:
+    return ((unit.name, name) for unit in asked for name in questions(unit))
+
+
+def _ask(bus: Bus, answers: Answers, told: Told, questions: Iterable[tuple[str, str]]) -> None:
+    """Take from what was told what was told, and ask for the rest."""
+    left = []
+    for unit, name in list(questions):
+        if name in told.get(unit, ()):
+            answers[unit][name] = told[unit][name]
+        elif name not in answers[unit]:
+            left.append((unit, name))
+    wanted = [Property(object_path(unit), units.INTERFACES[name], name) for unit, name in left]
+    for (unit, name), value in zip(left, bus.read(wanted), strict=True):
+        answers[unit][name] = value

@@ -1,0 +1,215 @@
+"""The loaded units, kept by lists and by signals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from operator import attrgetter
+from types import MappingProxyType
+from typing import Any, Final
+
+from microvm_exporter.collectors import unit_list, units
+from microvm_exporter.collectors.bus import Bus
+from microvm_exporter.collectors.bus_terms import Property, object_path, unit_name
+from microvm_exporter.collectors.failed_checks import FailedChecks
+from microvm_exporter.collectors.file_turns import FileTurns
+from microvm_exporter.collectors.interview import Told, interview
+from microvm_exporter.collectors.signals import Heard, Values
+from microvm_exporter.model import Leftouts, Template, Unit, UnitTable, parse_unit_name
+
+__all__ = ["UnitBook"]
+
+_UNIT_PATH: Final = Property(
+    "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "UnitPath"
+)
+_WANTS: Final = Property(object_path("microvms.target"), units.UNIT, "Wants")
+
+_NAMES_MAX: Final = 50
+"""How many units are listed by name; PID 1 compares each name with all units that are loaded."""
+
+_STATE: Final = attrgetter("load_state", "active_state", "sub_state", "job")
+"""What the list shows of a unit."""
+
+_TOLD: Final = attrgetter(
+    *("load_state", "active_state", "sub_state", "job", "condition_result", "condition_timestamp"),
+    *("active_enter_timestamp", "result", "exec_main_status", "restarts"),
+)
+"""What signals tell of a unit, or lead to."""
+
+
+class UnitBook:
+    """Units by name, as they were last told of. Methods that ask raise `BusError`.
+
+    ``limit`` is the number of VMs whose units are kept, declared and autostarted ones first.
+    ``clock`` gives Unix seconds.
+    """
+
+    def __init__(
+        self, bus: Bus, *, limit: int, clock: Callable[[], float], files: FileTurns
+    ) -> None:
+        self._bus = bus
+        self._limit = limit
+        self._clock = clock
+        self._files = files
+        self._checks = FailedChecks(limit * len(Template))
+        self._units: dict[str, Unit] = {}
+        self._unit_path: tuple[str, ...] = ()
+        self._autostarted: frozenset[str] = frozenset()
+        self._installed: frozenset[str] = frozenset()
+        self._misnamed: frozenset[str] = frozenset()
+        self._unreadable: frozenset[str] = frozenset()
+        self._cut: frozenset[str] = frozenset()
+        self._table = UnitTable()
+
+    def read_wants(self) -> None:
+        """Read what is wanted and where units come from, which no signal tells."""
+        unit_path, wants = self._bus.read((_UNIT_PATH, _WANTS))
+        self._unit_path = tuple(unit_path or ())
+        self._autostarted, self._installed = unit_list.pulled_in(wants or ())
+
+    def relist(self, *, every: bool) -> frozenset[str]:
+        """List all units, and ask those that differ, or ``every`` one; name those that changed."""
+        before = self._units
+        listed = self._choose(self._rows(unit_list.FAMILY))
+        if every:
+            self._files.add_share(listed)
+            asked, files = listed, self._files.take()
+        else:
+            asked = {n: unit for n, unit in listed.items() if _moved(unit, before.get(n))}
+            files = frozenset()
+        same = {name: before[name] for name in listed if name not in asked}
+        self._unreadable = frozenset()
+        self._turn_to(same, asked, files={*files, *self._in_need()})
+        return frozenset(
+            name
+            for name in before.keys() | self._units.keys()
+            if _differ(before.get(name), self._units.get(name))
+        )
+
+    def follow(self, heard: Heard) -> frozenset[str]:
+        """Bring to date the units that signals told of, and give their names."""
+        told = self._read(heard.changes)
+        for name, values in (*self._read(heard.parting).items(), *told.items()):
+            self._note_check(name, values)
+        there = {name: unit for name, unit in self._units.items() if name not in heard.gone}
+        moved = {
+            name: unit
+            for name in told.keys() & there.keys()
+            if (unit := units.follow(there[name], told[name]))
+        }
+        # One that is gone and not new is no more; one that is new and known has only been reloaded.
+        unsure = (heard.new - there.keys()) | (told.keys() - moved.keys() - heard.gone)
+        same = {n: unit for n, unit in there.items() if n not in moved and n not in unsure}
+        if len(same) < len(self._units) or unsure:
+            self._misnamed -= heard.gone
+            self._turn_to(same, moved | self._look_up(unsure), told=told)
+        return frozenset(told.keys() | heard.new | heard.gone)
+
+    def ask_files(self) -> None:
+        """Ask those whose turn it is, and those that need a reload, whether they do now."""
+        names = [n for n in {*self._files.take(), *self._in_need()} if n in self._units]
+        wanted = [Property(object_path(name), units.UNIT, "NeedDaemonReload") for name in names]
+        changed = {
+            name: replace(self._units[name], need_daemon_reload=value)
+            for name, value in zip(names, self._bus.read(wanted), strict=True)
+            if isinstance(value, bool) and value is not self._units[name].need_daemon_reload
+        }
+        if changed:
+            self._units = self._units | changed
+
+    def files_changed(self) -> None:
+        """Have all units asked of their files in the looks to come."""
+        self._files.add_all(self._units)
+
+    def table(self) -> UnitTable:
+        """Give it all as a record: the same one as before while nothing changes."""
+        installed = {
+            vm for vm in self._installed if f"{Template.INSTALL}{vm}.service" in self._units
+        }
+        table = UnitTable(
+            units=self._units,
+            autostarted=self._autostarted - self._cut,
+            # A wants link that leads nowhere declares nothing.
+            declared=frozenset(installed),
+            unit_path=self._unit_path,
+            failed_checks=self._checks.remembered(self._units, self._clock()),
+            left_out=Leftouts(len(self._cut), len(self._misnamed), len(self._unreadable)),
+        )
+        if table != self._table:
+            self._table = table
+        return self._table
+
+    def _rows(self, patterns: Sequence[str]) -> dict[str, Unit]:
+        found, misnamed = unit_list.parse_rows(self._bus.list_units(patterns))
+        self._misnamed = misnamed if patterns is unit_list.FAMILY else self._misnamed | misnamed
+        return found
+
+    def _look_up(self, names: Collection[str]) -> dict[str, Unit]:
+        """Take units from the list that were not known, as far as VMs go."""
+        if not names:
+            return {}
+        patterns = unit_list.FAMILY
+        if len(names) <= _NAMES_MAX:
+            patterns = tuple(map(unit_list.pattern_of, names))
+        rows = self._rows(patterns)
+        known = {unit.vm for unit in self._units.values()}
+        return self._choose({n: row for n, row in rows.items() if n in names}, known)
+
+    def _choose(self, rows: Mapping[str, Unit], known: Collection[str] = ()) -> dict[str, Unit]:
+        wanted = self._autostarted | self._installed
+        vms = wanted.union(known, (unit.vm for unit in rows.values()))
+        kept = unit_list.choose(vms, wanted.union(known), self._limit)
+        self._cut = vms - kept if not known else self._cut | (vms - kept)
+        return {name: unit for name, unit in rows.items() if unit.vm in kept}
+
+    def _turn_to(
+        self,
+        same: Mapping[str, Unit],
+        asked: Mapping[str, Unit],
+        *,
+        told: Told = MappingProxyType({}),
+        files: Collection[str] = (),
+    ) -> None:
+        """Complete those that are to be asked, and take the place of what was known."""
+        before = self._units
+        found, unreadable = interview(
+            self._bus, asked.values(), known=before, told=told, files=files
+        )
+        self._unreadable = (self._unreadable - asked.keys()) | unreadable
+        # One that turns out as it was stays the record that it was.
+        kept = {n: before[n] if before.get(n) == unit else unit for n, unit in found.items()}
+        self._units = {**same, **kept}
+        for name in before.keys() - self._units.keys():
+            self._checks.part(before[name])
+        for name, unit in found.items():
+            if unit.condition_result:
+                self._checks.settle(name)
+
+    def _read(self, signals: Mapping[str, Values]) -> dict[str, Mapping[str, Any]]:
+        """Read what signals carry, by the names of units that are to be known."""
+        told = {}
+        for path, values in signals.items():
+            name = unit_name(path)
+            parsed = parse_unit_name(name)
+            if parsed and parsed[1] not in self._cut:
+                told[name] = values()
+        return told
+
+    def _note_check(self, name: str, told: Mapping[str, Any]) -> None:
+        if check := units.read_check(name, told):
+            self._checks.note(check)
+        elif told.get("ConditionResult"):
+            self._checks.settle(name)
+
+    def _in_need(self) -> list[str]:
+        return [name for name, unit in self._units.items() if unit.need_daemon_reload]
+
+
+def _moved(row: Unit, known: Unit | None) -> bool:
+    return known is None or _STATE(row) != _STATE(known)
+
+
+def _differ(one: Unit | None, other: Unit | None) -> bool:
+    if one is None or other is None:
+        return one is not other
+    return one is not other and _TOLD(one) != _TOLD(other)

@@ -1,0 +1,235 @@
+"""What the systemd collector makes of signals, beside what a look at everything shows."""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from host import Fleet, Machine, Vm
+from host.layout import STATE, UNITS
+from host.machine import eventually
+from microvm_exporter.collectors.file_turns import FileTurns
+from microvm_exporter.collectors.signals import Signals
+from microvm_exporter.collectors.systemd import SystemdCollector
+from microvm_exporter.model import Cause, UnitTable
+
+Act = Callable[[Fleet], object]
+
+
+@pytest.fixture
+def address(machine: Machine) -> str:
+    return f"unix:path={machine.path('/run/dbus/system_bus_socket')}"
+
+
+@pytest.fixture
+def collector(fleet: Fleet, address: str) -> Iterator[SystemdCollector]:
+    """One that has looked at a host with two VMs, one of them running."""
+    fleet.declare(Vm("web", taps=("vm-web",)), Vm("spare", autostart=False))
+    fleet.switch()
+    fleet.settle()
+    collector = SystemdCollector(address=address)
+    collector.collect(Cause.RESYNC)
+    yield collector
+    collector.close()
+
+
+def fresh(address: str) -> UnitTable:
+    collector = SystemdCollector(address=address)
+    try:
+        return collector.collect(Cause.RESYNC)
+    finally:
+        collector.close()
+
+
+def told(table: UnitTable) -> UnitTable:
+    """Without the checks that systemd has forgotten, and without what no signal tells."""
+    units = {n: replace(unit, need_daemon_reload=False) for n, unit in table.units.items()}
+    return replace(table, units=units, failed_checks={})
+
+
+def assert_follows(collector: SystemdCollector, address: str) -> None:
+    """By events alone it comes to what a look at everything shows."""
+
+    def agrees() -> bool:
+        return told(collector.collect(Cause.EVENT)) == told(fresh(address))
+
+    eventually("what was followed is what is there", agrees, timeout=5)
+
+
+def crash(fleet: Fleet) -> None:
+    fleet.machine.write(fleet.vms["web"].runner / "bin/microvm-run", "#!/bin/sh\nexit 3\n", 0o755)
+    fleet.machine.systemctl("kill", "-s", "KILL", "microvm@web.service")
+    time.sleep(0.5)
+
+
+def spoil(fleet: Fleet) -> None:
+    fleet.machine.remove(fleet.vms["web"].runner / "bin/microvm-run")
+    fleet.machine.systemctl("restart", "microvm@web.service", check=False)
+
+
+def load(fleet: Fleet) -> None:
+    fleet.machine.systemctl("start", "microvm@ghost.service", check=False)
+
+
+def load_and_forget(fleet: Fleet) -> None:
+    load(fleet)
+    fleet.machine.systemctl("reset-failed")
+
+
+def mask(fleet: Fleet) -> None:
+    fleet.machine.systemctl("mask", "--runtime", "microvm@spare.service")
+    fleet.machine.systemctl("daemon-reload")
+
+
+def declare(fleet: Fleet) -> None:
+    fleet.declare(Vm("new"))
+    fleet.switch()
+
+
+CHANGES: dict[str, Act] = {
+    "stop": lambda fleet: fleet.machine.systemctl("stop", "microvm@web.service"),
+    "restart": lambda fleet: fleet.machine.systemctl("restart", "microvm@web.service"),
+    "first start": lambda fleet: fleet.machine.systemctl("start", "microvm@spare.service"),
+    "crash loop": crash,
+    "unmet condition": spoil,
+    "unit loaded": load,
+    "unit forgotten": load_and_forget,
+    "undeclared": lambda fleet: fleet.undeclare("web"),
+    "declared": declare,
+    "masked": mask,
+    "reexec": lambda fleet: fleet.machine.systemctl("daemon-reexec"),
+}
+
+
+@pytest.mark.parametrize("act", CHANGES.values(), ids=CHANGES)
+def test_change_is_followed(
+    act: Act, fleet: Fleet, collector: SystemdCollector, address: str
+) -> None:
+    act(fleet)
+    assert_follows(collector, address)
+    collector.collect(Cause.RESYNC)
+    time.sleep(2.1)  # what the resync found changed has that long to be told
+    collector.collect(Cause.EVENT)
+    assert collector.following.missed == 0
+    assert collector.following.active
+    assert collector.following.events > 0
+
+
+def test_nothing_new_is_the_same_table(collector: SystemdCollector) -> None:
+    collector.collect(Cause.EVENT)
+    first = collector.collect(Cause.EVENT)
+    assert collector.collect(Cause.EVENT) is first
+    assert collector.collect(Cause.INTERVAL) is first
+    assert collector.collect(Cause.RESYNC) is first
+
+
+def test_only_what_changed_is_another_record(fleet: Fleet, collector: SystemdCollector) -> None:
+    before = collector.collect(Cause.EVENT).units
+    fleet.machine.systemctl("stop", "microvm@web.service")
+    eventually(
+        "it is seen to stop",
+        lambda: (
+            collector.collect(Cause.EVENT).units["microvm@web.service"].active_state == "inactive"
+        ),
+    )
+    after = collector.collect(Cause.EVENT).units
+    same = {name for name in before if before[name] is after[name]}
+    assert {name for name in before if "spare" in name} <= same
+    assert "microvm@web.service" not in same
+
+
+def test_descriptor_is_readable_once_something_was_told(
+    fleet: Fleet, collector: SystemdCollector
+) -> None:
+    collector.collect(Cause.EVENT)
+    assert select.select([collector.fileno()], [], [], 0)[0] == []
+    fleet.machine.systemctl("stop", "microvm@web.service")
+    assert select.select([collector.fileno()], [], [], 5)[0]
+    eventually("all is told", lambda: not _told_more(collector))
+
+
+def _told_more(collector: SystemdCollector) -> bool:
+    collector.collect(Cause.EVENT)
+    return bool(select.select([collector.fileno()], [], [], 0.1)[0])
+
+
+def test_forgotten_check_is_known_with_its_time(fleet: Fleet, collector: SystemdCollector) -> None:
+    before = time.time()
+    fleet.machine.systemctl("start", "microvm-pci-devices@ghost.service")
+    unit = "microvm-pci-devices@ghost.service"
+    eventually("it is told", lambda: unit in collector.collect(Cause.EVENT).failed_checks)
+    assert before < collector.collect(Cause.EVENT).failed_checks[unit].at < time.time()
+
+
+def test_check_of_a_known_unit_is_kept_when_it_goes(
+    fleet: Fleet, collector: SystemdCollector
+) -> None:
+    unit = "microvm@spare.service"
+    fleet.machine.remove(fleet.vms["spare"].runner / "bin/microvm-run")
+    fleet.machine.systemctl("start", unit, check=False)
+    eventually(
+        "it is told", lambda: collector.collect(Cause.EVENT).units[unit].condition_timestamp > 0
+    )
+    known = collector.collect(Cause.EVENT).units[unit]
+    assert [c.parameter for c in known.conditions] == [f"{STATE}/spare/current/bin/microvm-run"]
+    fleet.undeclare("spare")
+    fleet.machine.systemctl("stop", "microvm-set-booted@spare.service")
+    eventually("it is gone", lambda: unit not in collector.collect(Cause.EVENT).units)
+    check = collector.collect(Cause.EVENT).failed_checks[unit]
+    assert (check.at, check.conditions) == (known.condition_timestamp, known.conditions)
+
+
+def test_files_are_asked_after_they_changed(fleet: Fleet, collector: SystemdCollector) -> None:
+    unit = "microvm@web.service"
+    fleet.machine.write(UNITS / f"{unit}.d/later.conf", "[Service]\n")
+    assert not collector.collect(Cause.INTERVAL).units[unit].need_daemon_reload
+    assert collector.collect(Cause.INTERVAL, files_changed=True).units[unit].need_daemon_reload
+    fleet.machine.systemctl("daemon-reload")
+    eventually(
+        "it is read", lambda: not collector.collect(Cause.EVENT).units[unit].need_daemon_reload
+    )
+
+
+def test_files_are_asked_in_turns() -> None:
+    turns = FileTurns(most=2)
+    names = ["a", "b", "c"]
+    turns.add_share(names)
+    assert turns.take() == {"a", "b"}
+    turns.add_share(names)
+    assert turns.take() == {"c", "a"}
+    turns.add_all(names)
+    assert turns.take() == {"a", "b"}
+    assert turns.take() == {"c"}
+    assert turns.take() == frozenset()
+
+
+def test_units_that_seem_to_go_in_a_reload_stay() -> None:
+    signals = Signals()
+    signals.reload(begins=True)
+    signals.go("microvm@web.service", "/path")
+    assert signals.is_reloading
+    assert select.select([signals.fileno()], [], [], 0)[0] == []
+    assert not signals.take().reloaded
+    signals.reload(begins=False)
+    assert select.select([signals.fileno()], [], [], 0)[0]
+    heard = signals.take()
+    assert (heard.reloaded, heard.gone) == (True, set())
+    signals.close()
+
+
+def test_last_words_of_a_unit_are_kept() -> None:
+    signals = Signals()
+    signals.change("/path", lambda: {"ConditionResult": False})
+    signals.go("microvm@web.service", "/path")
+    signals.come("microvm@web.service")
+    signals.change("/path", lambda: {"ConditionResult": True})
+    heard = signals.take()
+    assert heard.parting["/path"]() == {"ConditionResult": False}
+    assert heard.changes["/path"]() == {"ConditionResult": True}
+    assert (heard.new, heard.gone) == ({"microvm@web.service"}, {"microvm@web.service"})
+    assert heard.count == 4
+    signals.close()
