@@ -12,6 +12,7 @@ from typing import Final, TextIO, assert_never
 from microvm_exporter.config import CheckConfig
 from microvm_exporter.drift import Judgement
 from microvm_exporter.flags import ReportFormat
+from microvm_exporter.model import Cause
 from microvm_exporter.observer import Observer
 from microvm_exporter.report import Status, render_json, render_text, status_of
 
@@ -47,13 +48,13 @@ def check(config: CheckConfig) -> int:
 
 
 def _look(config: CheckConfig) -> Judgement:
-    observer = Observer(config.sources, thorough=True)
+    observer = Observer(config.sources, follow=False)
     try:
-        judgement = observer.look()
+        judgement = observer.look(Cause.RESYNC)
         deadline = time.monotonic() + _SETTLE_MAX
         while judgement.unconfirmed and time.monotonic() < deadline:
             time.sleep(_PAUSE)
-            judgement = observer.look()
+            judgement = observer.look(Cause.RESYNC)
         return judgement
     finally:
         observer.close()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+import select
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import Final
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
 
-from microvm_exporter.collectors.declaration import DeclarationFile, declare_from_host
+from microvm_exporter.collectors.declaration import declare_from_host
+from microvm_exporter.collectors.declaration_file import DeclarationFile
 from microvm_exporter.collectors.links import LinkCollector
-from microvm_exporter.collectors.state import collect_state
+from microvm_exporter.collectors.state import StateCollector
 from microvm_exporter.collectors.systemd import FILES_ASKED, SystemdCollector
 from microvm_exporter.config import Sources
 from microvm_exporter.drift import Judgement, judge
@@ -18,13 +23,14 @@ from microvm_exporter.model import (
     Cause,
     Collector,
     Declaration,
+    Following,
     LinkTable,
     Reading,
     Snapshot,
     StateTree,
     UnitTable,
 )
-from microvm_exporter.worker import Worker
+from microvm_exporter.worker import Follower, Worker
 
 __all__ = ["Observer"]
 
@@ -40,28 +46,24 @@ DEFAULT_UNIT_PATH: Final = (
 """Stands in for the manager's UnitPath until systemd has told it (systemd.unit(5))."""
 
 _DEADLINE: Final = 10.0
-"""Seconds that a phase of a look may take; a full look at 1,000 VMs takes under 3."""
+"""Seconds that a phase of a look may take; a full look at 1,000 VMs takes under 2."""
 
 
 class Observer:
     """Looks at the host again and again, and remembers what a later look needs.
 
-    `look` is for one thread at a time; it never raises for what a source does. ``thorough`` asks in
-    each look what on a big host would else be asked in turns.
+    `look` and `wait` are for one thread at a time; they never raise for what a source does. Without
+    ``follow`` each look is at everything, and asks what on a big host would else be asked in turns.
     """
 
     def __init__(
-        self,
-        sources: Sources,
-        *,
-        thorough: bool = False,
-        clock: Callable[[], float] = time.time,
+        self, sources: Sources, *, follow: bool, clock: Callable[[], float] = time.time
     ) -> None:
         self._sources = sources
         self._clock = clock
         limit = sources.max_vms
         self._file = (
-            DeclarationFile(sources.declaration_file, limit=limit)
+            DeclarationFile(sources.declaration_file, limit=limit, follow=follow)
             if sources.declaration_file
             else None
         )
@@ -69,48 +71,66 @@ class Observer:
             address=sources.dbus_address,
             limit=limit,
             clock=clock,
-            files_asked=sys.maxsize if thorough else FILES_ASKED,
+            files_asked=FILES_ASKED if follow else sys.maxsize,
         )
-        self._declaration_worker: Worker[Declaration] = Worker(Collector.DECLARATION, clock=clock)
-        self._systemd_worker: Worker[UnitTable] = Worker(Collector.SYSTEMD, clock=clock)
-        self._links_worker: Worker[LinkTable] = Worker(Collector.LINKS, clock=clock)
-        self._state_worker: Worker[StateTree] = Worker(Collector.STATE, clock=clock)
+        self._links = LinkCollector(user=sources.microvm_user, limit=limit, follow=follow)
+        self._state = StateCollector(gcroots_dir=sources.gcroots_dir, limit=limit, follow=follow)
+        self._systemd_worker: Worker[UnitTable] = Worker(
+            Collector.SYSTEMD, self._systemd, clock=clock
+        )
+        self._links_worker: Worker[LinkTable] = Worker(Collector.LINKS, self._links, clock=clock)
+        self._state_worker: Worker[StateTree] = Worker(Collector.STATE, self._state, clock=clock)
+        self._declaration_worker: Worker[Declaration] = Worker(
+            Collector.DECLARATION,
+            self._file or _Derived(self._systemd, self._state),
+            clock=clock,
+        )
         self._unit_path: Sequence[str] = DEFAULT_UNIT_PATH
         self._state_dir = DEFAULT_STATE_DIR
+        self._files_seen = 0
         self._judgement: Judgement | None = None
 
-    def look(self) -> Judgement:
-        """Take a snapshot and judge it."""
-        self._judgement = judge(self._take(), self._judgement)
+    def look(self, cause: Cause) -> Judgement:
+        """Take a snapshot and judge it; give the last judgement if an event has changed nothing."""
+        observation = cause is not Cause.EVENT
+        self._judgement = judge(self._take(cause), self._judgement, observation=observation)
         return self._judgement
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until something is heard of, as long as that; tell whether anything was."""
+        poll = select.poll()
+        for worker in self._workers():
+            if (descriptor := worker.fileno()) is not None:
+                poll.register(descriptor, select.POLLIN)
+        return bool(poll.poll(math.ceil(seconds * 1000)))
+
     def close(self) -> None:
-        """End the threads and the connection to the bus."""
-        for worker in (
+        """End the threads, and what the collectors hold."""
+        for worker in self._workers():
+            worker.close()
+
+    def _workers(self) -> tuple[Worker[Any], ...]:
+        return (
             self._declaration_worker,
             self._systemd_worker,
             self._links_worker,
             self._state_worker,
-        ):
-            worker.close()
-        self._systemd.close()
+        )
 
-    def _take(self) -> Snapshot:
+    def _take(self, cause: Cause) -> Snapshot:
         taken_at = self._clock()
-        sources = self._sources
         deadline = time.monotonic() + _DEADLINE
         if self._file:
-            self._declaration_worker.start(self._file.collect)
-        self._systemd_worker.start(self._systemd.collect)
-        self._links_worker.start(
-            lambda: LinkCollector(
-                user=sources.microvm_user, limit=sources.max_vms, follow=False
-            ).collect(Cause.RESYNC)
+            self._declaration_worker.start(partial(self._file.collect, cause))
+        files_changed = self._files_changed()
+        self._systemd_worker.start(
+            partial(self._systemd.collect, cause, files_changed=files_changed)
         )
+        self._links_worker.start(partial(self._links.collect, cause))
         written = self._declaration_worker.finish(deadline) if self._file else None
         systemd = self._systemd_worker.finish(deadline)
         # The state directory comes second: what is declared and loaded is read first there.
-        state = self._read_state(written.value if written else None, systemd.value)
+        state = self._read_state(cause, written.value if written else None, systemd.value)
         return Snapshot(
             taken_at=taken_at,
             declaration=written or self._declared_by_host(systemd, state.value),
@@ -119,32 +139,34 @@ class Observer:
             state=state,
         )
 
+    def _files_changed(self) -> bool:
+        """Tell whether unit files may have changed since the last look."""
+        seen, self._files_seen = self._files_seen, self._state.unit_file_events
+        return seen != self._files_seen or not self._state.following.active
+
     def _read_state(
-        self, declaration: Declaration | None, units: UnitTable | None
+        self, cause: Cause, declaration: Declaration | None, units: UnitTable | None
     ) -> Reading[StateTree]:
         sources = self._sources
         if units and units.unit_path:
             self._unit_path = units.unit_path
         if declaration:
             self._state_dir = declaration.state_dir or DEFAULT_STATE_DIR
-        state_dir = sources.state_dir or self._state_dir
-        unit_dirs = sources.unit_dirs or self._unit_path
-        prefer = _names(declaration, units)
-        self._state_worker.start(
-            lambda: collect_state(
-                state_dir=state_dir,
-                gcroots_dir=sources.gcroots_dir,
-                unit_dirs=unit_dirs,
-                limit=sources.max_vms,
-                prefer=prefer,
-            )
+        look = partial(
+            self._state.collect,
+            cause,
+            state_dir=sources.state_dir or self._state_dir,
+            unit_dirs=sources.unit_dirs or self._unit_path,
+            prefer=_names(declaration, units),
         )
+        self._state_worker.start(look)
         return self._state_worker.finish(time.monotonic() + _DEADLINE)
 
     def _declared_by_host(
         self, systemd: Reading[UnitTable], tree: StateTree | None
     ) -> Reading[Declaration]:
         units = systemd.value
+        before = self._judgement.snapshot.declaration.value if self._judgement else None
 
         def declare() -> Declaration:
             if units is None:
@@ -152,10 +174,28 @@ class Observer:
                     "there is no --declaration.file, and the host's own units could not be read: "
                     f"{systemd.error}"
                 )
-            return declare_from_host(units, tree)
+            return declare_from_host(units, tree, before)
 
         self._declaration_worker.start(declare)
         return self._declaration_worker.finish(time.monotonic() + _DEADLINE)
+
+
+@dataclass(frozen=True, slots=True)
+class _Derived:
+    """What stands in for the declaration's collector where there is no file to follow."""
+
+    systemd: Follower
+    state: Follower
+
+    @property
+    def following(self) -> Following:
+        return Following(self.systemd.following.active and self.state.following.active)
+
+    def fileno(self) -> None:
+        return None
+
+    def close(self) -> None:
+        pass
 
 
 def _names(declaration: Declaration | None, units: UnitTable | None) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""The service: a look every interval, served in between, until it is told to stop."""
+"""The service: a look whenever something changes, and every interval, until it is told to stop."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import time
 from typing import Final
 
 from microvm_exporter import __version__
+from microvm_exporter.activity import Tally
 from microvm_exporter.config import ServeConfig
 from microvm_exporter.drift import Judgement, Kind
-from microvm_exporter.model import Collector
+from microvm_exporter.model import Cause, Collector
 from microvm_exporter.notify import Notifier
 from microvm_exporter.observer import Observer
-from microvm_exporter.publish import publish
+from microvm_exporter.publish import Publisher
 from microvm_exporter.report import headline
+from microvm_exporter.schedule import Schedule
 from microvm_exporter.server import WebServer
 from microvm_exporter.web import Board, make_app
 
@@ -47,7 +49,7 @@ def serve(config: ServeConfig) -> None:
     server = WebServer(make_app(board, config.telemetry_path), config.listen_addresses)
     for address in server.start():
         _log.info("listening", extra={"address": address, "version": __version__})
-    observer = Observer(config.sources)
+    observer = Observer(config.sources, follow=True)
     refresher = _Refresher(config, observer, board, server, notifier, stop)
     # A daemon: a look that hangs must not hold up the stop.
     threading.Thread(target=refresher.run, name="refresh", daemon=True).start()
@@ -70,46 +72,77 @@ class _Refresher:
         notifier: Notifier,
         stop: threading.Event,
     ) -> None:
-        self._config = config
         self._observer = observer
         self._board = board
         self._server = server
         self._notifier = notifier
         self._stop = stop
+        self._publisher = Publisher(config.telemetry_path)
+        self._schedule = Schedule(config.interval, config.resync_interval)
+        self._activity = Tally()
+        self._judgement: Judgement | None = None
+        self._status = ""
+        self._beaten = time.monotonic()
         self._errors: dict[Collector, str | None] = dict.fromkeys(Collector)
         self._findings: frozenset[tuple[Kind, str, str]] = frozenset()
-        self._ready = False
 
     def run(self) -> None:
-        """Refresh every interval until told to stop."""
-        due = time.monotonic()
+        """Refresh whenever something was heard of and when it is time, until told to stop."""
+        cause, heard_at = Cause.RESYNC, None
         while not self._stop.is_set():
+            self._schedule.begin(cause)
             try:
-                self._refresh()
+                self._refresh(cause, heard_at)
             except Exception:
                 # A defect in one look must not end the service: the age of the snapshot tells.
                 _log.exception("could not refresh the snapshot")
-            due = max(due + self._config.interval, time.monotonic())
-            self._sleep_until(due)
+            cause, heard_at = self._wait()
 
-    def _refresh(self) -> None:
-        judgement = self._observer.look()
-        self._board.publish(publish(judgement, self._config.telemetry_path))
+    def _refresh(self, cause: Cause, heard_at: float | None) -> None:
+        judgement = self._observer.look(cause)
+        if judgement is self._judgement:
+            return  # what was heard of was nothing to us
+        self._judgement = judgement
+        self._activity.count(cause)
+        self._board.publish(self._publisher.publish(judgement, self._activity.now()))
+        if heard_at is not None:
+            self._activity.observe(time.monotonic() - heard_at)
         self._log_collectors(judgement)
         self._log_findings(judgement)
-        if self._ready:
-            self._notifier.status(headline(judgement))
-        else:
-            self._notifier.ready(headline(judgement))
-            self._ready = True
+        self._notify(headline(judgement))
 
-    def _sleep_until(self, due: float) -> None:
-        """Sleep, and tell the watchdog meanwhile that all is well: this thread and the server's."""
-        beat = self._notifier.watchdog_interval or float("inf")
-        while not self._stop.is_set() and (left := due - time.monotonic()) > 0:
-            if self._server.alive:
-                self._notifier.watchdog()
-            self._stop.wait(min(left, beat))
+    def _notify(self, status: str) -> None:
+        if not self._status:
+            self._notifier.ready(status)
+        elif status != self._status:
+            self._notifier.status(status)
+        self._status = status
+
+    def _wait(self) -> tuple[Cause, float | None]:
+        """Wait for the next look to be due; give its cause, and when that event was heard of."""
+        while not self._stop.is_set():
+            if (cause := self._schedule.due()) is not None:
+                return cause, None
+            heartbeat = self._beat()
+            if self._observer.wait(min(self._schedule.left(), heartbeat)):
+                heard_at = time.monotonic()
+                self._stop.wait(self._schedule.pause())
+                return self._schedule.due() or Cause.EVENT, heard_at
+        return Cause.INTERVAL, None
+
+    def _beat(self) -> float:
+        """Tell the watchdog that all is well, this thread and the server's; give the time to wait.
+
+        Not more often than it expects: an event may come four times a second.
+        """
+        interval = self._notifier.watchdog_interval or float("inf")
+        left = self._beaten + interval - time.monotonic()
+        if left > 0:
+            return left
+        if self._server.alive:
+            self._notifier.watchdog()
+        self._beaten = time.monotonic()
+        return interval
 
     def _log_collectors(self, judgement: Judgement) -> None:
         for name in Collector:

@@ -11,12 +11,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Final, Generic, TypeVar
+from dataclasses import replace
+from typing import Final, Generic, Protocol, TypeVar
 
 from microvm_exporter.errors import CollectorError
-from microvm_exporter.model import Reading
+from microvm_exporter.model import Following, Reading
 
-__all__ = ["Worker"]
+__all__ = ["Follower", "Worker"]
 
 T = TypeVar("T")
 
@@ -28,14 +29,29 @@ _PATIENCE_WITH_SLOW: Final = 0.2
 """Seconds that the others wait for a collector that failed so the last time."""
 
 
+class Follower(Protocol):
+    """What all collectors have in common beside their looks."""
+
+    @property
+    def following(self) -> Following:
+        """How it hears of changes."""
+
+    def fileno(self) -> int | None:
+        """Give a descriptor that is readable once there is something to look at."""
+
+    def close(self) -> None:
+        """Give back what it holds."""
+
+
 class Worker(Generic[T]):
-    """A daemon thread that takes one job at a time.
+    """A daemon thread that does the looks of one collector, one at a time.
 
     ``clock`` gives Unix seconds, for ``Reading.last_success``.
     """
 
-    def __init__(self, name: str, *, clock: Callable[[], float]) -> None:
+    def __init__(self, name: str, collector: Follower, *, clock: Callable[[], float]) -> None:
         self._name = name
+        self._collector = collector
         self._clock = clock
         self._jobs: queue.SimpleQueue[_Job[T] | None] = queue.SimpleQueue()
         self._job: _Job[T] | None = None
@@ -54,6 +70,18 @@ class Worker(Generic[T]):
 
         A collector that let the others wait is not waited for again, until it has come back.
         """
+        return replace(self._finish(deadline), following=self._collector.following)
+
+    def fileno(self) -> int | None:
+        """Give what to wait for: nothing while it is busy, and would not take what there is."""
+        return self._collector.fileno() if self._job is None else None
+
+    def close(self) -> None:
+        """Let the thread end after the job it has, and have the collector end that."""
+        self._jobs.put(None)
+        self._collector.close()
+
+    def _finish(self, deadline: float) -> Reading[T]:
         job = self._job
         if job is None:
             raise RuntimeError(f"{self._name} was not started")
@@ -68,10 +96,6 @@ class Worker(Generic[T]):
             self._last_success = self._clock()
         self._hung = job.error if job.duration > _SLOW else None
         return Reading(job.value, job.error, job.duration, self._last_success)
-
-    def close(self) -> None:
-        """Let the thread end after the job it has."""
-        self._jobs.put(None)
 
     def _run(self) -> None:
         while (job := self._jobs.get()) is not None:
