@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import cache, partial
@@ -29,8 +29,8 @@ from microvm_exporter.collectors.bus_terms import (
     BusTimeout,
     Listed,
     Property,
-    object_path,
 )
+from microvm_exporter.collectors.news import News
 from microvm_exporter.collectors.signals import Signals
 from microvm_exporter.collectors.window import Window
 
@@ -42,7 +42,6 @@ _MANAGER_PATH: Final = "/org/freedesktop/systemd1"
 _UNIT: Final = "org.freedesktop.systemd1.Unit"
 _PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 _PROPERTY: Final = GLib.VariantType("(v)")
-_CHANGES: Final = "(sa{sv}as)"
 _DBUS: Final = "org.freedesktop.DBus"
 _DBUS_PATH: Final = "/org/freedesktop/DBus"
 _FLAGS: Final = Gio.DBusCallFlags.NO_AUTO_START
@@ -81,9 +80,7 @@ class Bus:
     ) -> None:
         self._address = address
         self._signals = signals
-        self._prefixes = prefixes
-        self._paths = tuple(object_path(prefix) for prefix in prefixes)
-        self._names = names
+        self._news = News(signals, prefixes, names)
         self._patience = patience
         self._context = GLib.MainContext()
         self._connection: Any = None
@@ -220,12 +217,12 @@ class Bus:
 
     def _listen(self, connection: Any) -> None:
         properties = (_SYSTEMD, _PROPERTIES, "PropertiesChanged", None, _UNIT)
-        connection.signal_subscribe(*properties, _ALL_SIGNALS, self._on_change)
+        connection.signal_subscribe(*properties, _ALL_SIGNALS, self._news.change)
         for name in ("UnitNew", "UnitRemoved", "Reloading"):
             told = (_SYSTEMD, _MANAGER, name, _MANAGER_PATH, None)
-            connection.signal_subscribe(*told, _ALL_SIGNALS, self._on_news)
+            connection.signal_subscribe(*told, _ALL_SIGNALS, self._news.manager)
         owner = (_DBUS, _DBUS, "NameOwnerChanged", _DBUS_PATH, _SYSTEMD)
-        connection.signal_subscribe(*owner, _ALL_SIGNALS, self._on_owner)
+        connection.signal_subscribe(*owner, _ALL_SIGNALS, self._news.owner)
 
     def _hang_up(self, _done: Future[Any]) -> None:
         if self._connection is not None:
@@ -237,34 +234,6 @@ class Bus:
         if connection is self._connection:
             self._connection = None
         self._signals.lose()
-
-    def _on_change(
-        self, _connection: Any, _sender: str, path: str, _of: str, _name: str, values: GLib.Variant
-    ) -> None:
-        """Hear of any unit of the host: cheap for those that are not watched."""
-        if path.startswith(self._paths) and values.get_type_string() == _CHANGES:
-            self._signals.change(path, partial(_values, values, self._names))
-
-    def _on_news(
-        self, _connection: Any, _sender: str, _path: str, _of: str, name: str, values: GLib.Variant
-    ) -> None:
-        match name, values.get_type_string():
-            case "Reloading", "(b)":
-                self._signals.reload(begins=values.get_child_value(0).get_boolean())
-            case _, "(so)":
-                unit = values.get_child_value(0).get_string()
-                if not unit.startswith(self._prefixes):
-                    return
-                if name == "UnitNew":
-                    self._signals.come(unit)
-                else:
-                    self._signals.go(unit, object_path(unit))
-
-    def _on_owner(
-        self, _connection: Any, _sender: str, _path: str, _of: str, _name: str, values: GLib.Variant
-    ) -> None:
-        if values.get_type_string() == "(sss)" and values.get_child_value(2).get_string():
-            self._signals.appear()
 
 
 class _Reads:
@@ -336,12 +305,6 @@ def _listed(column: Callable[[int], Any]) -> Listed:
         sys.intern(column(4).get_string()),
         column(7).get_uint32() != 0,
     )
-
-
-def _values(parameters: GLib.Variant, names: Iterable[str]) -> dict[str, Any]:
-    changed = parameters.get_child_value(1)
-    found = {name: changed.lookup_value(name, None) for name in names}
-    return {name: value.unpack() for name, value in found.items() if value is not None}
 
 
 def _settle(done: Future[Any], outcome: object) -> None:
