@@ -7,6 +7,7 @@ import time
 
 from host import eventually
 from microvm_exporter.errors import CollectorError
+from microvm_exporter.model import Following
 from microvm_exporter.worker import Worker
 
 NOW = 1000.0
@@ -20,8 +21,22 @@ def late() -> float:
     return time.monotonic() + 30
 
 
-def make() -> Worker[int]:
-    return Worker("test", clock=lambda: NOW)
+class Idle:
+    """A collector of which nothing is heard; the looks are the tests' own."""
+
+    def __init__(self) -> None:
+        self.following = Following(active=True, events=3)
+        self.closed = False
+
+    def fileno(self) -> int:
+        return 7
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def make(collector: Idle | None = None) -> Worker[int]:
+    return Worker("test", collector or Idle(), clock=lambda: NOW)
 
 
 def test_reading_when_the_collector_succeeds() -> None:
@@ -29,6 +44,7 @@ def test_reading_when_the_collector_succeeds() -> None:
     worker.start(lambda: 7)
     reading = worker.finish(late())
     assert (reading.value, reading.error, reading.last_success) == (7, None, NOW)
+    assert reading.following == Following(active=True, events=3)
 
 
 def test_reading_when_the_collector_fails_keeps_the_last_success() -> None:
@@ -67,18 +83,22 @@ def test_collector_that_hangs_is_unknown_and_not_called_again_before_it_comes_ba
     second = worker.finish(late())  # it let the others wait once
     assert (first.value, second.value, len(calls)) == (None, None, 1)
     assert first.error == second.error == "no answer after 0 s"
+    assert worker.fileno() is None  # it would not take what is heard meanwhile
     release.set()
     eventually("it comes back", lambda: worker.finish(late()).value == 1)
+    assert worker.fileno() == 7
     worker.start(lambda: 2)
     assert worker.finish(late()).value == 2
 
 
-def test_close_ends_the_thread() -> None:
+def test_close_ends_the_thread_and_the_collector() -> None:
     before = threading.active_count()
-    worker = make()
+    collector = Idle()
+    worker = make(collector)
     assert threading.active_count() == before + 1
     worker.close()
     deadline = time.monotonic() + 5
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() == before
+    assert collector.closed

@@ -108,15 +108,20 @@ class Exporter:
         )
 
     def refresh(self, times: int = 2, timeout: float = 30.0) -> None:
-        """Wait until that many looks have begun and ended since now."""
-        last = time.time()
+        """Wait until that many observations have begun and ended since now.
+
+        Looks that events bring about do not count: they confirm nothing.
+        """
+        last = self._observations() + times  # and the one that may be under way
         deadline = time.monotonic() + timeout
-        for _ in range(times):
-            while (taken_at := self.value(REFRESHED) or 0.0) <= last:
-                if time.monotonic() > deadline:
-                    raise AssertionError(f"no refresh within {timeout} s")
-                time.sleep(0.02)
-            last = taken_at
+        while self._observations() <= last:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"no refresh within {timeout} s")
+            time.sleep(0.02)
+
+    def _observations(self) -> float:
+        refreshes = self.samples()["microvm_exporter_refreshes_total"]
+        return sum(value for labels, value in refreshes if labels["cause"] != "event")
 
 
 def run_check(machine: Machine, *flags: str, user: str | None = USER) -> tuple[int, str, str]:
