@@ -45,6 +45,7 @@ def test_serve_by_default(argv: list[str]) -> None:
         listen_addresses=(ListenAddress("127.0.0.1", 10686),),
         telemetry_path="/metrics",
         interval=15.0,
+        resync_interval=300.0,
         log_level=LogLevel.INFO,
         log_format=LogFormat.LOGFMT,
     )
@@ -63,6 +64,7 @@ VALUES = {
     "--web.listen-address": (":1", (ListenAddress("", 1),)),
     "--web.telemetry-path": ("/vms/metrics", "/vms/metrics"),
     "--collect.interval": ("1m30s", 90.0),
+    "--collect.resync-interval": ("1h30m", 5400.0),
     "--format": ("json", ReportFormat.JSON),
     "--collect.max-vms": ("7", 7),
     "--declaration.file": ("/etc/vms.json", "/etc/vms.json"),
@@ -77,6 +79,7 @@ VALUES = {
 FIELDS = {
     "--web.listen-address": "listen_addresses",
     "--collect.interval": "interval",
+    "--collect.resync-interval": "resync_interval",
     "--collect.max-vms": "max_vms",
     "--unit-dir": "unit_dirs",
     "--web.telemetry-path": "telemetry_path",
@@ -135,6 +138,23 @@ def test_whitespace_separates_the_values_of_a_variable() -> None:
 
 def test_last_value_of_a_flag_that_takes_one() -> None:
     assert parse(["--state-dir=/a", "--state-dir=/b"], {}).sources.state_dir == "/b"
+
+
+@pytest.mark.parametrize(
+    ("argv", "intervals"),
+    [
+        (["--collect.interval=200ms", "--collect.resync-interval=1s"], (0.2, 1.0)),
+        (["--collect.interval=1m", "--collect.resync-interval=1d"], (60.0, 86_400.0)),
+        (["--collect.interval=1m", "--collect.resync-interval=1s"], (60.0, 60.0)),
+        (["--collect.interval=10m"], (600.0, 600.0)),
+    ],
+)
+def test_every_look_is_a_resync_when_that_interval_is_the_shorter(
+    argv: list[str], intervals: tuple[float, float]
+) -> None:
+    config = parse(argv, {})
+    assert isinstance(config, ServeConfig)
+    assert (config.interval, config.resync_interval) == intervals
 
 
 def test_environment_of_serve_does_not_concern_check() -> None:
@@ -218,6 +238,7 @@ REFUSED = {
         "/%6d",
     ],
     "--collect.interval": ["0s", "99ms", "1h1s", "-15s", "1.5s", "15 s", "1d", "s"],
+    "--collect.resync-interval": ["0s", "99ms", "24h1s", "1d1ms", "-5m", "never", "5"],
     "--format": ["xml", "TEXT"],
     "--collect.max-vms": ["0", "-1", "1.5", "100001", "1_000", "\u0663", "9" * 5000],
     "--declaration.file": ["vms\n.json", "\udcff"],

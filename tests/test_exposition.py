@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from prometheus_client.core import Metric
@@ -16,15 +18,22 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from golden import assert_golden
 from microvm_exporter import __version__
-from microvm_exporter.exposition import render
+from microvm_exporter.activity import Activity, Delays
+from microvm_exporter.drift import Judgement
+from microvm_exporter.exposition import Renderer
 from microvm_exporter.metrics import METRICS
-from microvm_exporter.model import Collector
+from microvm_exporter.model import Cause, Collector, Following
 from microvm_exporter.page import render_page
 from microvm_exporter.report import Status, render_json, render_text, status_of
+from microvm_exporter.samples import View
 from test_drift import DRIFT
 from world import World, healthy_world
 
 SPOILS = {name: spoil for name, spoil, _ in DRIFT}
+ACTIVITY = Activity(
+    {Cause.EVENT: 40, Cause.INTERVAL: 7, Cause.RESYNC: 2},
+    Delays(within=(38, 39), count=40, total=6.5),
+)
 HOSTILE = 'a"b\\c\nd\x1b[31m\udcff</p>'
 
 
@@ -51,6 +60,10 @@ WORLDS: dict[str, Callable[[], World]] = {
     "unknown": _unknown,
     "empty": _empty,
 }
+
+
+def render(judgement: Judgement) -> tuple[bytes, bytes]:
+    return Renderer().render(View(judgement, ACTIVITY))
 
 
 def own_metrics(text: str) -> str:
@@ -98,17 +111,10 @@ def test_formats_hold_the_same_samples(name: str) -> None:
 def test_metrics_are_declared_once_and_all_used() -> None:
     names = [metric.name for metric in METRICS]
     assert len(set(names)) == len(names)
-    text, _ = render(_drifted().judge())
-    assert [name for name in names if f"\n{name}" not in text.decode()] == []
-
-
-def test_series_budget_when_there_is_no_drift() -> None:
-    """At most 10 series a VM and 80 a host, the process's own included."""
-    text, _ = render(healthy_world().judge())
-    series = [line for line in text.decode().splitlines() if not line.startswith("#")]
-    of_vms = [line for line in series if 'vm="' in line]
-    assert len(of_vms) <= 10 * 10
-    assert len(series) - len(of_vms) <= 80
+    cut = healthy_world()
+    cut.units_left_out = 1
+    text = "".join(render(world.judge())[0].decode() for world in (_drifted(), cut))
+    assert [name for name in names if f"\n{name}" not in text] == []
 
 
 def test_hostile_names_when_rendered() -> None:
@@ -141,6 +147,76 @@ def test_page_says_what_could_not_be_read() -> None:
     page = render_page(_unknown().judge(), "/metrics")
     assert "could not read systemd" in page
     assert "<dd>unknown</dd>" in page
+
+
+def test_page_says_what_is_followed() -> None:
+    says = {
+        (): "looks at declaration, systemd, links, state each interval",
+        ("links", "systemd"): "follows systemd, links; looks at declaration, state each interval",
+        tuple(Collector): "follows declaration, systemd, links, state",
+    }
+    for names, text in says.items():
+        judgement = _following({Collector(name): Following(active=True) for name in names})
+        assert f" · {text}</p>" in render_page(judgement, "/metrics")
+
+
+# -------------------------------------------------------------------------------- the exporter
+
+
+def _following(heard: Mapping[Collector, Following]) -> Judgement:
+    judgement = healthy_world().judge()
+    readings: dict[str, Any] = {
+        name: replace(reading, following=heard.get(name, Following()))
+        for name, reading in judgement.snapshot.readings().items()
+    }
+    snapshot = replace(judgement.snapshot, **readings)
+    return replace(judgement, snapshot=snapshot)
+
+
+def test_self_observation_when_links_have_lost_events() -> None:
+    heard = {
+        Collector.SYSTEMD: Following(active=True, events=12, missed=1),
+        Collector.LINKS: Following(active=False, events=3, missed=2),
+        Collector.STATE: Following(active=True),
+    }
+    text, openmetrics = (body.decode() for body in render(_following(heard)))
+    shown = re.compile(r"microvm_exporter_(collector_following|events|missed|refreshes|event_to)")
+    lines = [line for line in text.splitlines() if shown.match(line)]
+    assert lines == SELF_OBSERVATION.strip().splitlines()
+    assert set(lines) <= set(openmetrics.splitlines())
+    assert "_created" not in text + openmetrics
+
+
+SELF_OBSERVATION = """
+microvm_exporter_collector_following{collector="declaration"} 0.0
+microvm_exporter_collector_following{collector="systemd"} 1.0
+microvm_exporter_collector_following{collector="links"} 0.0
+microvm_exporter_collector_following{collector="state"} 1.0
+microvm_exporter_events_total{collector="declaration"} 0.0
+microvm_exporter_events_total{collector="systemd"} 12.0
+microvm_exporter_events_total{collector="links"} 3.0
+microvm_exporter_events_total{collector="state"} 0.0
+microvm_exporter_missed_changes_total 3.0
+microvm_exporter_refreshes_total{cause="event"} 40.0
+microvm_exporter_refreshes_total{cause="interval"} 7.0
+microvm_exporter_refreshes_total{cause="resync"} 2.0
+microvm_exporter_event_to_publish_seconds_bucket{le="0.25"} 38.0
+microvm_exporter_event_to_publish_seconds_bucket{le="1.0"} 39.0
+microvm_exporter_event_to_publish_seconds_bucket{le="+Inf"} 40.0
+microvm_exporter_event_to_publish_seconds_count 40.0
+microvm_exporter_event_to_publish_seconds_sum 6.5
+"""
+
+
+def test_left_out_objects_are_only_there_when_there_are_any() -> None:
+    world = healthy_world()
+    world.units_left_out = 3
+    lines = [
+        [line for line in render(w.judge())[0].decode().splitlines() if "left_out_objects{" in line]
+        for w in (healthy_world(), world)
+    ]
+    left_out = 'microvm_exporter_left_out_objects{collector="systemd",reason="limit"} 3.0'
+    assert lines == [[], [left_out]]
 
 
 def _samples(families: Iterable[Metric]) -> list[tuple[str, tuple[tuple[str, str], ...], float]]:

@@ -35,12 +35,16 @@ class Sources:
 
 @dataclass(frozen=True, slots=True)
 class ServeConfig:
-    """``serve``: publish what is seen every ``interval`` seconds."""
+    """``serve``: publish what is seen, as it changes and at least every ``interval`` seconds.
+
+    ``resync_interval``, in seconds, is never less than ``interval``.
+    """
 
     sources: Sources
     listen_addresses: tuple[ListenAddress, ...]
     telemetry_path: str
     interval: float
+    resync_interval: float
     log_level: LogLevel
     log_format: LogFormat
 
@@ -75,11 +79,13 @@ def parse(argv: Sequence[str], environ: Mapping[str, str]) -> ServeConfig | Chec
 
 
 def _serve(values: _Values) -> ServeConfig:
+    interval = values.one(flags.COLLECT_INTERVAL)
     return ServeConfig(
         sources=_sources(values),
         listen_addresses=values.all(flags.WEB_LISTEN_ADDRESS),
         telemetry_path=values.one(flags.WEB_TELEMETRY_PATH),
-        interval=values.one(flags.COLLECT_INTERVAL),
+        interval=interval,
+        resync_interval=max(interval, values.one(flags.COLLECT_RESYNC_INTERVAL)),
         log_level=values.one(flags.LOG_LEVEL),
         log_format=values.one(flags.LOG_FORMAT),
     )

@@ -16,6 +16,7 @@ from microvm_exporter.log import LogFormat, LogLevel
 __all__ = [
     "COLLECT_INTERVAL",
     "COLLECT_MAX_VMS",
+    "COLLECT_RESYNC_INTERVAL",
     "DBUS_ADDRESS",
     "DECLARATION_FILE",
     "FLAGS",
@@ -85,6 +86,7 @@ class Flag(Generic[T]):
 
 _MIN_INTERVAL: Final = 0.1
 _MAX_INTERVAL: Final = 3600.0
+_MAX_RESYNC_INTERVAL: Final = 86_400.0
 _MAX_VMS: Final = 100_000
 _OWN_PATHS: Final = frozenset({"/-/healthy", "/-/ready"})
 _URL_PATH: Final = re.compile(r"(/[A-Za-z0-9._~!$&'()*+,;=:@-]+)+")
@@ -92,11 +94,14 @@ _USER: Final = re.compile(r"[^\s:/]+")
 _DBUS_ADDRESS: Final = re.compile(r"[a-z][a-z0-9-]*:\S*")
 
 
-def _interval(text: str) -> float:
-    seconds = parse_duration(text)
-    if not _MIN_INTERVAL <= seconds <= _MAX_INTERVAL:
-        raise ValueError
-    return seconds
+def _interval(longest: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        seconds = parse_duration(text)
+        if not _MIN_INTERVAL <= seconds <= longest:
+            raise ValueError
+        return seconds
+
+    return parse
 
 
 def _telemetry_path(text: str) -> str:
@@ -169,9 +174,20 @@ COLLECT_INTERVAL: Final = Flag(
     "--collect.interval",
     "DURATION",
     expects="a duration from 100ms to 1h, such as 15s or 1m30s",
-    parse=_interval,
-    help="Time between two looks at the host, from 100ms to 1h. A scrape gets the last one.",
+    parse=_interval(_MAX_INTERVAL),
+    help="Longest time between two looks at the host, from 100ms to 1h; what is heard of is looked "
+    "at as it comes. A scrape gets the last one.",
     default="15s",
+    only=Command.SERVE,
+)
+COLLECT_RESYNC_INTERVAL: Final = Flag(
+    "--collect.resync-interval",
+    "DURATION",
+    expects="a duration from 100ms to 24h, such as 5m or 1h30m",
+    parse=_interval(_MAX_RESYNC_INTERVAL),
+    help="Time between two looks that read everything again, as if nothing were known, from 100ms "
+    "to 24h. Every look does where this is less than `--collect.interval`.",
+    default="5m",
     only=Command.SERVE,
 )
 COLLECT_MAX_VMS: Final = Flag(
@@ -261,6 +277,7 @@ FLAGS: Final[tuple[Flag[Any], ...]] = (
     WEB_LISTEN_ADDRESS,
     WEB_TELEMETRY_PATH,
     COLLECT_INTERVAL,
+    COLLECT_RESYNC_INTERVAL,
     FORMAT,
     COLLECT_MAX_VMS,
     DECLARATION_FILE,

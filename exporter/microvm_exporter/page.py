@@ -52,7 +52,7 @@ def render_page(judgement: Judgement, telemetry_path: str) -> str:
             *_failures(judgement),
             *_findings(judgement),
             f'<p><a href="{escape(telemetry_path)}">Metrics</a> · microvm-exporter {__version__} · '
-            f"looked at {_utc(judgement.snapshot.taken_at)}</p>",
+            f"looked at {_utc(judgement.snapshot.taken_at)} · {_following(judgement)}</p>",
             "</body></html>",
             "",
         ]
@@ -70,6 +70,15 @@ def _failures(judgement: Judgement) -> Iterator[str]:
         error = judgement.snapshot.readings()[name].error
         if error is not None:
             yield (f'<p><b class="failed">could not read {name}</b> {escape(printable(error))}</p>')
+
+
+def _following(judgement: Judgement) -> str:
+    readings = judgement.snapshot.readings()
+    followed = [name for name, reading in readings.items() if reading.following.active]
+    polled = [name for name in readings if name not in followed]
+    says = [f"follows {', '.join(followed)}"] if followed else []
+    says += [f"looks at {', '.join(polled)} each interval"] if polled else []
+    return "; ".join(says)
 
 
 def _findings(judgement: Judgement) -> Iterator[str]:
