@@ -220,10 +220,8 @@ class LinkCollector:
             self._uid = uid
 
     def _list(self) -> dict[int, _Held]:
-        def read(message: bytes) -> tuple[int, _Held | None]:
-            return rtnl.index_of(message), self._read(message)
-
-        listed = [entry for kind in rtnl.KINDS for entry in rtnl.dump(kind, read)]
+        messages = [message for kind in rtnl.KINDS for message in rtnl.dump(kind)]
+        listed = [(rtnl.index_of(message), self._read(message)) for message in messages]
         return {index: device for index, device in listed if device is not None}
 
     def _read(self, message: bytes) -> _Held | None:

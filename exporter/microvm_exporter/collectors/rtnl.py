@@ -17,9 +17,9 @@ import socket
 import stat
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 from pyroute2 import IPRSocket
 from pyroute2.netlink import NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR
@@ -58,7 +58,6 @@ _TUN_MULTI_QUEUE: Final = 7
 _TYPE_TAP: Final = 2  # IFF_TAP; IFF_TUN, a layer 3 device, is 1
 
 _Attributes = dict[int, bytes]
-T = TypeVar("T")
 
 
 class Interrupted(CollectorError):
@@ -72,8 +71,8 @@ class Lost(Exception):
 # ----------------------------------------------------------------------------------------- asking
 
 
-def dump(kind: str, take: Callable[[bytes], T]) -> list[T]:
-    """List the devices of a kind, each message as ``take`` makes it.
+def dump(kind: str) -> list[bytes]:
+    """List the devices of a kind, a message each.
 
     The kernel is asked for a kind by name, so that a host full of other devices costs nothing. One
     that does not know it (no macvtap module is loaded) answers with every device. Asks again when
@@ -83,7 +82,8 @@ def dump(kind: str, take: Callable[[bytes], T]) -> list[T]:
     for _ in range(_ATTEMPTS):
         try:
             with IPRSocket() as sock:
-                return [take(message) for message in _dump_once(sock, kind)]
+                # Nothing is decoded meanwhile: the list must not change before it is whole.
+                return list(_dump_once(sock, kind))
         except Interrupted:
             continue
         except OSError as error:
