@@ -64,11 +64,13 @@ def metrics_page() -> Iterator[str]:
     for metric in METRICS:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         yield f"| `{metric.name}` | {metric.type} | {labels} | {metric.help} |"
-    yield "\nThe exporter's own process is there too, as `process_*`.\n"
+    yield "\nThe exporter's own process is there too, as `process_*`: processor time, memory, open"
+    yield "files, and when it started.\n"
     yield "# Kinds of drift\n"
     yield "The label `kind` of `microvm_drift_findings` and `microvm_drift_finding`. A kind is only"
-    yield "judged when its sources were read. *Twice*: it has to be seen in two looks running. What"
-    yield "comes up while systemd has a job pending for the VM counts after a minute.\n"
+    yield "judged when its sources were read. *Twice*: it has to be seen in two looks running that"
+    yield "are an interval apart; those that events bring about do not count. What comes up while"
+    yield "systemd has a job pending for the VM counts after a minute.\n"
     yield "| kind | severity | fires when | sources |"
     yield "| --- | --- | --- | --- |"
     for kind in Kind:

@@ -12,7 +12,9 @@ from microvm_exporter import __version__
 
 WITH_DECLARATION = f"--declaration.file={DECLARATION}"
 VARIES = re.compile(
-    r"^(\w+_(?:timestamp|duration|start_time)_seconds(?:{.*})?|process_\w+) .*", re.MULTILINE
+    r"^(\w+_(?:timestamp|duration|start_time)_seconds(?:{.*})?|process_\w+"
+    r"|\w+_(?:events|refreshes)_total{.*}|\w+_event_to_publish_seconds_\w+(?:{.*})?) .*",
+    re.MULTILINE,
 )
 
 
