@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microvm_exporter.collectors.state import collect_state
+from microvm_exporter.collectors.state import StateCollector
 from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import (
+    Cause,
     Leftouts,
     Runner,
     StateTree,
@@ -54,13 +55,21 @@ class Host:
         return path
 
     def collect(self, *, limit: int = 100, prefer: Collection[str] = ()) -> StateTree:
-        return collect_state(
-            state_dir=str(self.state),
-            gcroots_dir=str(self.gcroots),
-            unit_dirs=[str(self.units)],
-            limit=limit,
-            prefer=prefer,
+        return look(
+            str(self.state), str(self.gcroots), [str(self.units)], limit=limit, prefer=prefer
         )
+
+
+def look(
+    state_dir: str,
+    gcroots_dir: str = "/none",
+    unit_dirs: Sequence[str] = (),
+    *,
+    limit: int = 1,
+    prefer: Collection[str] = (),
+) -> StateTree:
+    collector = StateCollector(gcroots_dir=gcroots_dir, limit=limit, follow=False)
+    return collector.collect(Cause.RESYNC, state_dir=state_dir, unit_dirs=unit_dirs, prefer=prefer)
 
 
 @pytest.fixture
@@ -127,9 +136,7 @@ def test_collect_vm_directory_behind_a_link(host: Host, tmp_path: Path) -> None:
 def test_paths_are_as_the_operator_wrote_them(host: Host, tmp_path: Path) -> None:
     host.vm("web", current=host.runner("a"))
     (tmp_path / "alias").symlink_to(host.state)
-    tree = collect_state(
-        state_dir=f"{tmp_path}/alias/", gcroots_dir="/none", unit_dirs=[], limit=1, prefer=()
-    )
+    tree = look(f"{tmp_path}/alias/")
     assert tree.state_dir == f"{tmp_path}/alias/"
     assert tree.vms["web"].path == f"{tmp_path}/alias/web"
     assert tree.vms["web"].current == link_to(tmp_path / "alias/web/current", host.store / "a")
@@ -282,9 +289,7 @@ def test_twenty_thousand_entries(host: Host) -> None:
 
 def test_missing_state_directory_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(CollectorError, match=rf"{tmp_path}/none.*--state-dir"):
-        collect_state(
-            state_dir=f"{tmp_path}/none", gcroots_dir="/none", unit_dirs=[], limit=1, prefer=()
-        )
+        look(f"{tmp_path}/none")
 
 
 @pytest.mark.parametrize("make", [Path.touch, os.mkfifo, lambda path: path.symlink_to(path.name)])
@@ -293,9 +298,7 @@ def test_state_directory_that_is_none_is_an_error(
 ) -> None:
     make(tmp_path / "state")
     with pytest.raises(CollectorError, match="state directory"):
-        collect_state(
-            state_dir=f"{tmp_path}/state", gcroots_dir="/none", unit_dirs=[], limit=1, prefer=()
-        )
+        look(f"{tmp_path}/state")
 
 
 def test_state_directory_that_may_not_be_read_is_an_error(reachable_host: Host) -> None:

@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from microvm_exporter.collectors.unit_files import (
-    UnitFiles,
-    parse_conditions,
-    read_unit_files,
-)
-from microvm_exporter.collectors.untrusted import FILE_MAX, Tally
+from microvm_exporter.collectors.unit_directories import UnitDirectories, UnitFiles
+from microvm_exporter.collectors.unit_files import parse_conditions
+from microvm_exporter.collectors.untrusted import FILE_MAX
+from microvm_exporter.collectors.watches import Watches
 from microvm_exporter.errors import CollectorError
-from microvm_exporter.model import Condition, Leftouts, Template, UnitFile, UnitFileKind
+from microvm_exporter.model import Cause, Condition, Template, UnitFile, UnitFileKind
 from unprivileged import reachable_directory, unprivileged
 
 pytestmark = pytest.mark.timeout(30)
@@ -23,14 +21,15 @@ RUN = "[Unit]\nConditionPathExists=/s/%i/current/bin/microvm-run\n"
 
 
 def read(*directories: Path) -> UnitFiles:
-    files, left_out = read_counting(*directories)
-    assert left_out == Leftouts()
+    files = look(*directories)
+    assert files.unreadable == 0
     return files
 
 
-def read_counting(*directories: Path) -> tuple[UnitFiles, Leftouts]:
-    tally = Tally()
-    return read_unit_files([str(path) for path in directories], tally), tally.leftouts()
+def look(*directories: Path) -> UnitFiles:
+    reader = UnitDirectories(watches=Watches(follow=False))
+    reader.read(Cause.RESYNC, [str(path) for path in directories])
+    return reader.files
 
 
 def write(path: Path, text: str = "[Unit]\n") -> Path:
@@ -136,9 +135,9 @@ def test_template_that_cannot_be_read_is_installed_all_the_same(tmp_path: Path, 
         path.write_text(RUN + text)
     else:
         (path / "a-directory").mkdir(parents=True)
-    files, left_out = read_counting(tmp_path)
+    files = look(tmp_path)
     assert files.templates == {Template.MICROVM: ()}
-    assert left_out == Leftouts(unreadable=1)
+    assert files.unreadable == 1
 
 
 def test_template_that_may_not_be_read_is_installed_all_the_same() -> None:
@@ -147,10 +146,10 @@ def test_template_that_may_not_be_read_is_installed_all_the_same() -> None:
         link(path / "microvm@.service", "closed/microvm@.service")
         (path / "closed").chmod(0)
         with unprivileged():
-            files, left_out = read_counting(path)
+            files = look(path)
         (path / "closed").chmod(0o755)
     assert files.templates == {Template.MICROVM: ()}
-    assert left_out == Leftouts(unreadable=1)
+    assert files.unreadable == 1
 
 
 def test_template_that_only_root_may_read_is_read_by_root(tmp_path: Path) -> None:
@@ -264,7 +263,7 @@ def test_directory_by_two_names_counts_once_by_the_first(tmp_path: Path) -> None
 
 
 def test_directory_that_is_not_there_has_nothing(tmp_path: Path) -> None:
-    assert read(tmp_path / "none", tmp_path / "none/below") == UnitFiles({}, frozenset(), ())
+    assert read(tmp_path / "none", tmp_path / "none/below") == UnitFiles()
 
 
 @pytest.mark.parametrize("name", ["closed", "closed/below"])
@@ -288,6 +287,6 @@ def test_part_that_may_not_be_listed_is_counted() -> None:
         (path / "multi-user.target.wants").mkdir(mode=0)
         (path / "sshd.service.d").mkdir(mode=0)
         with unprivileged():
-            files, left_out = read_counting(path)
+            files = look(path)
     assert files.entries == ()
-    assert left_out == Leftouts(unreadable=2)
+    assert files.unreadable == 2

@@ -16,12 +16,17 @@ import pytest
 
 from microvm_exporter.collectors.untrusted import (
     FILE_MAX,
+    Fingerprint,
     exists,
+    fingerprint,
     has_entry,
+    identify,
+    leads_nowhere,
     open_directory,
     read_file,
     read_symlink,
 )
+from microvm_exporter.model import Symlink
 from unprivileged import reachable_directory, unprivileged
 
 pytestmark = pytest.mark.timeout(30)
@@ -64,9 +69,10 @@ def test_nothing_is_there_when_a_link_leads_nowhere(
         assert not exists("entry", dir_fd=fd)
         assert read_file("entry", dir_fd=fd) is None
         assert not has_entry("entry", dir_fd=fd)
-        link = read_symlink(f"{tmp_path}/entry", dir_fd=fd)
-    assert link is not None
+        assert leads_nowhere(fingerprint("entry", dir_fd=fd))
+        link, behind = found(tmp_path / "entry", fd)
     assert link.dangling
+    assert leads_nowhere(behind)
 
 
 def test_exists_follows_links_as_a_condition_does(tmp_path: Path) -> None:
@@ -78,7 +84,28 @@ def test_exists_follows_links_as_a_condition_does(tmp_path: Path) -> None:
         assert not exists("other", dir_fd=fd)
 
 
+# ------------------------------------------------------------------------------------- fingerprint
+
+
+def test_fingerprint_is_another_when_something_else_is_there(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("a")
+    before = fingerprint(f"{tmp_path}/link")
+    (tmp_path / "a").mkdir()
+    after = fingerprint(f"{tmp_path}/link")
+    assert (leads_nowhere(before), leads_nowhere(after)) == (True, False)
+    assert after == fingerprint(f"{tmp_path}/a")
+    (tmp_path / "a/entry").touch()
+    assert fingerprint(f"{tmp_path}/link") != after
+    assert identify(f"{tmp_path}/link") == after[:2]
+
+
 # ------------------------------------------------------------------------------------ read_symlink
+
+
+def found(path: Path, dir_fd: int) -> tuple[Symlink, Fingerprint]:
+    entry = read_symlink(str(path), dir_fd=dir_fd)
+    assert entry is not None
+    return entry
 
 
 def test_read_symlink_keeps_the_target_as_it_is(tmp_path: Path) -> None:
@@ -86,11 +113,10 @@ def test_read_symlink_keeps_the_target_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("./there")
     (tmp_path / "odd").symlink_to("\udcff\n'\"")
     with directory(tmp_path) as fd:
-        link = read_symlink(f"{tmp_path}/link", dir_fd=fd)
-        odd = read_symlink(f"{tmp_path}/odd", dir_fd=fd)
+        link, behind = found(tmp_path / "link", fd)
+        odd, _ = found(tmp_path / "odd", fd)
         assert read_symlink(f"{tmp_path}/none", dir_fd=fd) is None
-    assert link is not None
-    assert odd is not None
+    assert behind == fingerprint(f"{tmp_path}/there")
     assert (link.path, link.target, link.dangling) == (f"{tmp_path}/link", "./there", False)
     assert (odd.target, odd.dangling) == ("\udcff\n'\"", True)
 
@@ -99,8 +125,7 @@ def test_read_symlink_of_an_entry_that_is_no_link_leads_to_itself(tmp_path: Path
     path = tmp_path / "current"
     path.mkdir()
     with directory(tmp_path) as fd:
-        link = read_symlink(str(path), dir_fd=fd)
-    assert link is not None
+        link, _ = found(path, fd)
     assert (link.target, link.dangling) == (str(path), False)
 
 
@@ -111,12 +136,12 @@ def test_read_symlink_is_not_dangling_when_that_cannot_be_told() -> None:
         (path / "link").symlink_to("closed/file")
         (path / "closed").chmod(0)
         with unprivileged(), directory(path) as fd:
-            link = read_symlink(f"{path}/link", dir_fd=fd)
+            link, behind = found(path / "link", fd)
             with pytest.raises(PermissionError):
                 exists("link", dir_fd=fd)
         (path / "closed").chmod(0o700)
-    assert link is not None
     assert not link.dangling
+    assert behind == (errno.EACCES,)
 
 
 # --------------------------------------------------------------------------------------- read_file

@@ -1,215 +1,174 @@
 """What the file system tells: the state directory, the gcroots, the unit directories.
 
 ``STATE`` belongs to the microvm user (see `untrusted`), the other two to root.
+
+inotify tells what changes in them, so that little is read again. It does not tell what happens to
+that where a link leads: that is looked after at each interval, by a stat.
 """
 
 from __future__ import annotations
 
-import heapq
-import os
-import stat
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import fields
 from typing import Final
 
-from microvm_exporter.collectors.runner import read_runner
-from microvm_exporter.collectors.unit_files import read_unit_files
-from microvm_exporter.collectors.untrusted import (
-    Tally,
-    is_missing,
-    open_directory,
-    read_symlink,
-)
+from microvm_exporter.collectors.gcroots import Gcroots
+from microvm_exporter.collectors.state_directory import StateDirectory
+from microvm_exporter.collectors.unit_directories import STORE, UnitDirectories
+from microvm_exporter.collectors.watches import Event, Place, Watches
 from microvm_exporter.errors import CollectorError
-from microvm_exporter.model import Runner, StateTree, Symlink, VmState, is_instance_name
+from microvm_exporter.model import Cause, Following, Leftouts, StateTree
 
-__all__ = ["collect_state"]
+__all__ = ["StateCollector"]
 
-# What the gcroot of a member of STATE/N is called, before N: `microvm -c` makes the first two
-# (pkgs/microvm-command.nix), installOnHost all (nixos-modules/microvm/ssh-deploy.nix).
-_GCROOT_PREFIXES: Final = {"current": "", "booted": "booted-", "old": "old-"}
+_PARTS: Final = tuple(
+    field.name for field in fields(StateTree) if field.name not in ("state_dir", "left_out")
+)
 
 
-def collect_state(
-    *,
-    state_dir: str,
-    gcroots_dir: str,
-    unit_dirs: Sequence[str],
-    limit: int,
-    prefer: Collection[str],
-) -> StateTree:
-    """Look at all three places; raise `CollectorError` when one of them cannot be read.
+class StateCollector:
+    """Looks at all three places, for one thread at a time.
 
-    At most ``limit`` VMs are read, those in ``prefer`` first, then those with a gcroot, which only
-    root can make: directories that someone plants in ``state_dir`` displace none of them.
+    At most ``limit`` VMs are read, the preferred ones first, then those with a gcroot, which only
+    root can make: directories that someone plants in ``STATE`` displace none of them. Without
+    ``follow`` each look is at everything. ``store`` is the path of the store, with a slash at its
+    end.
     """
-    tally = Tally()
-    gcroots = _read_gcroots(gcroots_dir, limit, prefer, tally)
-    units = read_unit_files(unit_dirs, tally)
-    vms = _read_vms(state_dir, limit, [prefer, gcroots["current"]], tally)
-    return StateTree(
-        state_dir=state_dir,
-        vms=vms,
-        gcroots=gcroots["current"],
-        booted_gcroots=gcroots["booted"],
-        old_gcroots=gcroots["old"],
-        templates=units.templates,
-        conditional_installs=units.conditional_installs,
-        unit_files=units.entries,
-        left_out=tally.leftouts(),
+
+    def __init__(self, *, gcroots_dir: str, limit: int, follow: bool, store: str = STORE) -> None:
+        self._follow = follow
+        self._watches = Watches(follow=follow)
+        self._gcroots = Gcroots(gcroots_dir, limit=limit, watches=self._watches)
+        self._units = UnitDirectories(watches=self._watches, store=store)
+        self._state = StateDirectory(limit=limit, watches=self._watches)
+        self._parts = (self._gcroots, self._units, self._state)
+        self._tree: StateTree | None = None
+        self._error: str | None = None
+        self._asked: object = None
+        self._following = Following()
+
+    def collect(
+        self, cause: Cause, *, state_dir: str, unit_dirs: Sequence[str], prefer: Collection[str]
+    ) -> StateTree:
+        """Look as closely as the cause asks for.
+
+        Raises `CollectorError` when one of the places cannot be read; while nothing else is heard
+        of, it does so again without another look.
+        """
+        try:
+            cause = cause if self._follow else Cause.RESYNC
+            return self._look(cause, state_dir, tuple(unit_dirs), prefer)
+        except CollectorError as error:
+            self._error = str(error)
+            raise
+        finally:
+            self._following = self._follow_up()
+
+    @property
+    def following(self) -> Following:
+        """How it heard of changes, up to the last look."""
+        return self._following
+
+    @property
+    def unit_file_events(self) -> int:
+        """How many events have told of unit files of the family."""
+        return self._units.heard
+
+    def fileno(self) -> int | None:
+        """Return what is readable when there is something to collect."""
+        return self._watches.fileno()
+
+    def close(self) -> None:
+        """Give the watches back."""
+        self._watches.close()
+
+    def _look(
+        self, cause: Cause, state_dir: str, unit_dirs: tuple[str, ...], prefer: Collection[str]
+    ) -> StateTree:
+        asked = (state_dir, unit_dirs)
+        if not self._hear(cause) and self._error and cause is Cause.EVENT and asked == self._asked:
+            raise CollectorError(self._error)
+        self._asked = asked
+        self._read(cause, state_dir, unit_dirs, prefer)
+        self._error = None
+        return self._publish(state_dir)
+
+    def _follow_up(self) -> Following:
+        return Following(
+            active=self._watches.active and all(part.followed for part in self._parts),
+            events=self._watches.heard,
+            missed=sum(part.missed.count() for part in self._parts),
+        )
+
+    def _hear(self, cause: Cause) -> bool:
+        """Hand on what was touched; tell whether there is anything to be read."""
+        if cause is Cause.RESYNC and self._watches.open():
+            for part in self._parts:
+                part.distrust()
+        was_active = self._watches.active
+        heard = [self._tell(event) for event in self._watches.drain()]
+        if was_active and not self._watches.active:
+            self._suspect_nothing()
+        return any(heard)
+
+    def _tell(self, event: Event) -> bool:
+        (place, of), name = event
+        match place:
+            case Place.STATE:
+                return self._state.hear(name)
+            case Place.VM:
+                return self._state.hear_vm(of, name)
+            case Place.GCROOTS:
+                return self._gcroots.hear(name)
+            case Place.UNITS:
+                return self._units.hear(of, name)
+            case Place.PART:
+                return self._units.hear_part(of, name)
+
+    def _read(
+        self, cause: Cause, state_dir: str, unit_dirs: Sequence[str], prefer: Collection[str]
+    ) -> None:
+        self._gcroots.read(cause, prefer)
+        self._units.read(cause, unit_dirs)
+        looked_at = self._state.read(cause, state_dir, [prefer, self._gcroots.links["current"]])
+        if cause is not Cause.RESYNC:
+            self._gcroots.check(looked_at)  # they lead to links that may be others now
+        if not self._watches.active:
+            self._suspect_nothing()
+
+    def _suspect_nothing(self) -> None:
+        for part in self._parts:
+            part.missed.clear()
+
+    def _publish(self, state_dir: str) -> StateTree:
+        """Return the tree, the same one as before when it has the same parts."""
+        gcroots, units = self._gcroots.links, self._units.files
+        tree = StateTree(
+            state_dir=state_dir,
+            vms=self._state.vms,
+            gcroots=gcroots["current"],
+            booted_gcroots=gcroots["booted"],
+            old_gcroots=gcroots["old"],
+            templates=units.templates,
+            conditional_installs=units.conditional_installs,
+            unit_files=units.entries,
+            left_out=self._left_out(),
+        )
+        if self._tree is None or not _is_same(self._tree, tree):
+            self._tree = tree
+        return self._tree
+
+    def _left_out(self) -> Leftouts:
+        parts = self._gcroots.left_out, self._state.left_out
+        return Leftouts(
+            limit=sum(part.limit for part in parts),
+            name=sum(part.name for part in parts),
+            unreadable=sum(part.unreadable for part in parts) + self._units.files.unreadable,
+        )
+
+
+def _is_same(old: StateTree, new: StateTree) -> bool:
+    """Tell whether the parts are the same objects; the two small ones need only be equal."""
+    return (old.state_dir, old.left_out) == (new.state_dir, new.left_out) and all(
+        getattr(old, part) is getattr(new, part) for part in _PARTS
     )
-
-
-def _first(
-    names: Iterable[str], limit: int, prefer: Sequence[Collection[str]], tally: Tally
-) -> list[str]:
-    """Take as many names as the limit allows: of each collection in ``prefer``, then the rest.
-
-    Sorted within each. Holds no more than ``limit`` names at a time.
-    """
-    seen = 0
-
-    def counted() -> Iterator[str]:
-        nonlocal seen
-        for name in names:
-            seen += 1
-            yield name
-
-    taken = heapq.nsmallest(
-        limit, counted(), key=lambda name: ([name not in some for some in prefer], name)
-    )
-    tally.limit += seen - len(taken)
-    return taken
-
-
-# --------------------------------------------------------------------------------------- STATE
-
-
-def _read_vms(
-    state_dir: str, limit: int, prefer: Sequence[Collection[str]], tally: Tally
-) -> dict[str, VmState]:
-    root = state_dir.rstrip("/")
-    try:
-        with open_directory(state_dir, listing=True) as fd:
-            names = _first(_candidates(fd, tally), limit, prefer, tally)
-            states = [_read_vm(f"{root}/{name}", fd, tally) for name in sorted(names)]
-    except OSError as error:
-        raise CollectorError(
-            f"cannot read the state directory {state_dir}: {error.strerror}; "
-            "name the host's microvm.stateDir with --state-dir, and let the exporter read it"
-        ) from error
-    return {state.name: state for state in states if state is not None}
-
-
-def _candidates(fd: int, tally: Tally) -> Iterator[str]:
-    """Give the names that may be VMs, without a look at any of them: there may be a million."""
-    with os.scandir(fd) as entries:
-        for entry in entries:
-            if not (entry.is_symlink() or entry.is_dir(follow_symlinks=False)):
-                continue
-            if is_instance_name(entry.name):
-                yield entry.name
-            else:
-                tally.name += 1
-
-
-def _read_vm(path: str, state_fd: int, tally: Tally) -> VmState | None:
-    """Read ``STATE/N``; None when it is no directory (any more)."""
-    name = path.rpartition("/")[2]
-    try:
-        with open_directory(name, dir_fd=state_fd) as fd:
-            return _look_into(name, path, fd, tally)
-    except OSError as error:
-        if not is_missing(error):
-            tally.unreadable += 1
-            return VmState(name, path, readable=False)
-    link = read_symlink(path, dir_fd=state_fd)
-    if link is not None and link.dangling:
-        tally.unreadable += 1
-    return None
-
-
-def _look_into(name: str, path: str, fd: int, tally: Tally) -> VmState:
-    current = read_symlink(f"{path}/current", dir_fd=fd)
-    booted = read_symlink(f"{path}/booted", dir_fd=fd)
-    current_runner = _runner_behind(current, "current", fd, tally)
-    if current and booted and booted.target == current.target:
-        booted_runner = current_runner
-    else:
-        booted_runner = _runner_behind(booted, "booted", fd, tally)
-    return VmState(
-        name=name,
-        path=path,
-        current=current,
-        booted=booted,
-        toplevel=read_symlink(f"{path}/toplevel", dir_fd=fd),
-        flake=_has_flake(fd),
-        current_runner=current_runner,
-        booted_runner=booted_runner,
-    )
-
-
-def _runner_behind(link: Symlink | None, name: str, fd: int, tally: Tally) -> Runner | None:
-    if link is None or link.dangling:
-        return None
-    return read_runner(name, dir_fd=fd, tally=tally)
-
-
-def _has_flake(fd: int) -> bool:
-    try:
-        mode = os.stat("flake", dir_fd=fd, follow_symlinks=False).st_mode
-    except FileNotFoundError:
-        return False
-    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
-
-
-# ------------------------------------------------------------------------------------- gcroots
-
-
-def _read_gcroots(
-    gcroots_dir: str, limit: int, prefer: Collection[str], tally: Tally
-) -> dict[str, dict[str, Symlink]]:
-    """Read ``GCROOTS/N``, ``booted-N`` and ``old-N``, by the member of STATE/N and by VM.
-
-    There is none without the directory.
-    """
-    kinds: dict[str, dict[str, Symlink]] = {kind: {} for kind in _GCROOT_PREFIXES}
-    try:
-        with open_directory(gcroots_dir, listing=True) as fd:
-            for link in _read_links(gcroots_dir.rstrip("/"), fd):
-                kind, vm = _classify(link)
-                kinds[kind][vm] = link
-    except FileNotFoundError:
-        return kinds
-    except OSError as error:
-        raise CollectorError(
-            f"cannot read the gcroots directory {gcroots_dir}: {error.strerror}; "
-            "name it with --gcroots-dir, and let the exporter read it"
-        ) from error
-    names = {name for links in kinds.values() for name in links}
-    valid = {name for name in names if is_instance_name(name)}
-    tally.name += len(names) - len(valid)
-    taken = sorted(_first(valid, limit, [prefer], tally))
-    return {kind: {vm: links[vm] for vm in taken if vm in links} for kind, links in kinds.items()}
-
-
-def _read_links(root: str, fd: int) -> Iterator[Symlink]:
-    with os.scandir(fd) as entries:
-        for entry in entries:
-            if entry.is_symlink() and (link := read_symlink(f"{root}/{entry.name}", dir_fd=fd)):
-                yield link
-
-
-def _classify(link: Symlink) -> tuple[str, str]:
-    """Tell which member of which VM a gcroot keeps.
-
-    By where it leads, since a VM may be called ``booted-x``; by its own name if that tells nothing.
-    """
-    name = link.path.rpartition("/")[2]
-    directory, _, member = link.target.rpartition("/")
-    vm = directory.rpartition("/")[2]
-    if name == _GCROOT_PREFIXES.get(member, "/") + vm:
-        return member, vm
-    for kind in ("booted", "old"):
-        if name.startswith(_GCROOT_PREFIXES[kind]):
-            return kind, name.removeprefix(_GCROOT_PREFIXES[kind])
-    return "current", name

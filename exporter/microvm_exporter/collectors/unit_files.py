@@ -1,4 +1,4 @@
-"""The unit directories: what is installed for the unit family, and what names a single VM.
+"""One unit directory: what is installed for the unit family, and what names a single VM.
 
 They are root's. On NixOS they are links into the store.
 """
@@ -6,90 +6,107 @@ They are root's. On NixOS they are links into the store.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from microvm_exporter.collectors.untrusted import Tally, is_missing, read_file
-from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import Condition, Template, UnitFile, UnitFileKind, parse_unit_name
 
-__all__ = ["UnitFiles", "parse_conditions", "read_unit_files"]
+__all__ = [
+    "Fragment",
+    "UnitDirectory",
+    "is_about_family",
+    "is_about_instance",
+    "is_part",
+    "list_family",
+    "parse_conditions",
+    "read_family",
+]
 
 _FAMILY: Final = ("microvm", Template.INSTALL)
 _DEPENDENCIES: Final = (".wants", ".requires", ".upholds")
+_PARTS: Final = (*_DEPENDENCIES, ".service.d")
+_TEMPLATES: Final = frozenset(
+    f"{template}.service" for template in Template if template is not Template.INSTALL
+)
 
 
 @dataclass(frozen=True, slots=True)
-class UnitFiles:
-    """What `microvm_exporter.model.StateTree` says of the unit directories."""
+class Fragment:
+    """A unit file of a template or an install unit.
 
-    templates: Mapping[Template, tuple[str, ...]]
-    conditional_installs: frozenset[str]
-    entries: tuple[UnitFile, ...]
-
-
-def read_unit_files(unit_dirs: Sequence[str], tally: Tally) -> UnitFiles:
-    """Read the directories, given in the order in which systemd prefers them.
-
-    One that is not there has nothing: the manager's ``UnitPath`` names many such. Raises
-    `CollectorError` for one that cannot be listed.
+    ``own`` is true when it is a file in the directory, false when it is a link to one elsewhere.
+    ``conditions`` are empty, and it is not ``readable``, when it cannot be read.
     """
-    listing = [entry for directory in _distinct(unit_dirs) for entry in _list_family(directory)]
-    fragments = _find_fragments(listing)
-    return UnitFiles(
-        templates=_read_templates(fragments, tally),
-        conditional_installs=_find_conditional_installs(fragments, tally),
-        entries=tuple(sorted(_find_instances(listing, tally), key=lambda file: file.path)),
-    )
+
+    own: bool
+    masked: bool
+    readable: bool = True
+    conditions: tuple[Condition, ...] = ()
 
 
-def _distinct(unit_dirs: Sequence[str]) -> Iterator[str]:
-    """Give each directory once, by its first name: ``/lib`` is a link to ``/usr/lib``."""
-    seen = set()
-    for directory in unit_dirs:
-        try:
-            status = Path(directory).stat()
-        except OSError as error:
-            if is_missing(error):
-                continue
-            raise _cannot_list(directory, error) from error
-        if (status.st_dev, status.st_ino) not in seen:
-            seen.add((status.st_dev, status.st_ino))
-            yield directory
+@dataclass(frozen=True, slots=True)
+class UnitDirectory:
+    """What one directory tells: fragments by unit name, and all that names an instance.
+
+    ``unreadable`` counts the directories in it that could not be listed.
+    """
+
+    fragments: Mapping[str, Fragment] = field(default_factory=dict)
+    entries: tuple[UnitFile, ...] = ()
+    unreadable: int = 0
 
 
-def _list_family(directory: str) -> list[os.DirEntry[str]]:
+def is_about_family(name: str) -> bool:
+    """Tell whether an entry of a unit directory can be about the family."""
+    return name.startswith(_FAMILY) or name.endswith(_DEPENDENCIES)
+
+
+def is_about_instance(part: str, name: str) -> bool:
+    """Tell whether an entry of a directory in a unit directory can name an instance."""
+    owner, _, suffix = part.rpartition("/")[2].rpartition(".")
+    of_instance = parse_unit_name(owner) is not None
+    if suffix == "d":
+        return of_instance and name.endswith(".conf")
+    return of_instance or parse_unit_name(name) is not None
+
+
+def is_part(name: str) -> bool:
+    """Tell whether an entry about the family is a directory whose entries matter too."""
+    return name.endswith(_PARTS)
+
+
+def list_family(directory: str) -> list[os.DirEntry[str]]:
     """List what can be about the family, without a look at the other thousand units of a host."""
-    try:
-        with os.scandir(directory) as entries:
-            return [
-                entry
-                for entry in entries
-                if entry.name.startswith(_FAMILY) or entry.name.endswith(_DEPENDENCIES)
-            ]
-    except OSError as error:
-        raise _cannot_list(directory, error) from error
+    with os.scandir(directory) as entries:
+        return [entry for entry in entries if is_about_family(entry.name)]
 
 
-def _cannot_list(directory: str, error: OSError) -> CollectorError:
-    return CollectorError(
-        f"cannot list the unit directory {directory}: {error.strerror}; "
-        "let the exporter read it, or name the ones to look into with --unit-dir"
+def read_family(listing: list[os.DirEntry[str]]) -> UnitDirectory:
+    """Read what was listed. What is gone since then is passed over."""
+    tally = Tally()
+    return UnitDirectory(
+        fragments=dict(_read_fragments(listing)),
+        entries=tuple(sorted(_find_instances(listing, tally), key=lambda file: file.path)),
+        unreadable=tally.unreadable,
     )
 
 
 # ----------------------------------------------------------------------------------- unit files
 
 
-def _find_fragments(listing: list[os.DirEntry[str]]) -> dict[str, os.DirEntry[str]]:
-    """Find the file that systemd takes for each unit: the first by its name that is there."""
-    fragments: dict[str, os.DirEntry[str]] = {}
+def _read_fragments(listing: list[os.DirEntry[str]]) -> Iterator[tuple[str, Fragment]]:
+    """Read those that say something of a VM or a template; one that leads nowhere is none."""
     for entry in listing:
-        if entry.name.endswith(".service") and not _is_dangling(entry):
-            fragments.setdefault(entry.name, entry)
-    return fragments
+        if _is_fragment(entry.name) and not _is_dangling(entry):
+            yield entry.name, _read_fragment(entry)
+
+
+def _is_fragment(name: str) -> bool:
+    if name in _TEMPLATES:
+        return True
+    return name.startswith(Template.INSTALL) and parse_unit_name(name) is not None
 
 
 def _is_dangling(entry: os.DirEntry[str]) -> bool:
@@ -102,34 +119,16 @@ def _is_dangling(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def _read_templates(
-    fragments: Mapping[str, os.DirEntry[str]], tally: Tally
-) -> dict[Template, tuple[str, ...]]:
-    """Read which paths the templates that are installed, and not masked, insist on."""
-    templates: dict[Template, tuple[str, ...]] = {}
-    for template in Template:
-        entry = fragments.get(f"{template}.service")
-        if entry is None or template is Template.INSTALL or _is_masked(entry):
-            continue
-        templates[template] = tuple(
-            condition.parameter
-            for condition in _read_conditions(entry, tally)
-            if not condition.negate and not condition.trigger
-        )
-    return templates
-
-
-def _find_conditional_installs(
-    fragments: Mapping[str, os.DirEntry[str]], tally: Tally
-) -> frozenset[str]:
-    installs = set()
-    for unit, entry in fragments.items():
-        parsed = parse_unit_name(unit)
-        if parsed is None or parsed[0] is not Template.INSTALL or _is_masked(entry):
-            continue
-        if any(condition.negate for condition in _read_conditions(entry, tally)):
-            installs.add(parsed[1])
-    return frozenset(installs)
+def _read_fragment(entry: os.DirEntry[str]) -> Fragment:
+    own = not entry.is_symlink()
+    if _is_masked(entry):
+        return Fragment(own, masked=True)
+    try:
+        data = read_file(entry.path, trusted=True)
+    except OSError:
+        return Fragment(own, masked=False, readable=False)
+    text = (data or b"").decode(errors="surrogateescape")
+    return Fragment(own, masked=False, conditions=parse_conditions(text))
 
 
 def _is_masked(entry: os.DirEntry[str]) -> bool:
@@ -138,15 +137,6 @@ def _is_masked(entry: os.DirEntry[str]) -> bool:
         return entry.stat().st_size == 0
     except OSError:
         return False
-
-
-def _read_conditions(entry: os.DirEntry[str], tally: Tally) -> tuple[Condition, ...]:
-    try:
-        data = read_file(entry.path, trusted=True)
-    except OSError:
-        tally.unreadable += 1
-        return ()
-    return parse_conditions((data or b"").decode(errors="surrogateescape"))
 
 
 def parse_conditions(text: str) -> tuple[Condition, ...]:

@@ -23,10 +23,14 @@ from microvm_exporter.model import Leftouts, Symlink
 
 __all__ = [
     "FILE_MAX",
+    "Fingerprint",
     "Tally",
     "exists",
+    "fingerprint",
     "has_entry",
+    "identify",
     "is_missing",
+    "leads_nowhere",
     "open_directory",
     "read_file",
     "read_symlink",
@@ -36,6 +40,10 @@ FILE_MAX: Final = 64 * 1024
 """Longest file that is read, in bytes. Real metadata has a line for each device."""
 
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
+
+
+Fingerprint = tuple[int, ...]
+"""What a path leads to: device, inode and ctime in ns; or only the errno of the failed look."""
 
 
 @dataclass(slots=True)
@@ -78,29 +86,48 @@ def exists(path: str, *, dir_fd: int | None = None) -> bool:
     return True
 
 
-def read_symlink(path: str, *, dir_fd: int) -> Symlink | None:
+def fingerprint(path: str, *, dir_fd: int | None = None) -> Fingerprint:
+    """Tell in short what the path leads to: another one means that something else is there."""
+    try:
+        status = os.stat(path, dir_fd=dir_fd)
+    except OSError as error:
+        return (error.errno or 0,)
+    return status.st_dev, status.st_ino, status.st_ctime_ns
+
+
+def identify(path: str, *, dir_fd: int | None = None) -> Fingerprint:
+    """Tell which directory the path leads to, whatever is made in it: without its ctime."""
+    return fingerprint(path, dir_fd=dir_fd)[:2]
+
+
+def leads_nowhere(seen: Fingerprint) -> bool:
+    """Tell whether nothing was there. False when that could not be told: never take it for so."""
+    return len(seen) == 1 and seen[0] in _MISSING
+
+
+def read_symlink(path: str, *, dir_fd: int) -> tuple[Symlink, Fingerprint] | None:
     """Read the link that has the last component of the path as its name under ``dir_fd``.
 
-    An entry that is not a link leads to itself: something is there, though not what should be.
+    Gives with it what it leads to. An entry that is not a link leads to itself: something is there,
+    though not what should be.
     """
     name = path.rpartition("/")[2]
     try:
-        target = os.readlink(name, dir_fd=dir_fd)
+        target = _read_target(name, dir_fd) or path
+        changed = os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mtime
     except FileNotFoundError:
         return None
+    behind = fingerprint(name, dir_fd=dir_fd)
+    return Symlink(path, target, leads_nowhere(behind), changed), behind
+
+
+def _read_target(name: str, dir_fd: int) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=dir_fd)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
-        target = path
-    changed = os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mtime
-    return Symlink(path, target, _is_dangling(name, dir_fd), changed)
-
-
-def _is_dangling(name: str, dir_fd: int) -> bool:
-    try:
-        return not exists(name, dir_fd=dir_fd)
-    except OSError:
-        return False  # cannot be told: never taken for missing
+        return None
 
 
 def read_file(path: str, *, dir_fd: int | None = None, trusted: bool = False) -> bytes | None:

@@ -1,0 +1,263 @@
+"""The state directory: which VMs there are, kept up to date by what is heard of them.
+
+It belongs to the microvm user (see `untrusted`), who can make more events than anyone could follow.
+So between two intervals, what is heard has no more VMs read again than one look at everything.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from microvm_exporter.collectors.missed import Missed
+from microvm_exporter.collectors.tables import keep, take_first
+from microvm_exporter.collectors.untrusted import Fingerprint, identify, open_directory
+from microvm_exporter.collectors.vm_state import VmLook, is_same, read_vm, tell, trace
+from microvm_exporter.collectors.watches import Place, Watches
+from microvm_exporter.errors import CollectorError
+from microvm_exporter.model import Cause, Leftouts, VmState, is_instance_name
+
+__all__ = ["StateDirectory"]
+
+_READS: Final = 1000
+"""VMs that are read between two intervals because of events, or as many as there are if more."""
+
+# `old` is what a gcroot leads to.
+_MEMBERS: Final = frozenset({None, "current", "booted", "toplevel", "flake", "old"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    look: VmLook
+    watched: bool
+
+
+class StateDirectory:
+    """``STATE``: at most ``limit`` VMs, in ``vms`` by name.
+
+    Beyond the limit it does not go by what is heard: that takes to know all names.
+    """
+
+    def __init__(self, *, limit: int, watches: Watches) -> None:
+        self.vms: Mapping[str, VmState] = {}
+        self.left_out = Leftouts()
+        self.missed: Missed[str] = Missed()
+        self._limit = limit
+        self._watches = watches
+        self._path = ""
+        self._identity: Fingerprint = ()
+        self._watched = False
+        self._known: dict[str, _Known] = {}  # also those that turned out to be no directories
+        self._odd: set[str] = set()  # no VM could be called so
+        self._beyond = Leftouts()  # what is in neither
+        self._touched: set[str] = set()
+        self._due = True  # all of it is to be read
+        self._error: str | None = None  # why that failed
+        self._patience = 0  # reads until the next interval
+
+    @property
+    def followed(self) -> bool:
+        """Whether all is known by what was heard up to now."""
+        return self._watches.active and self._watched and not self._due
+
+    def distrust(self) -> None:
+        """Read all of it the next time: nothing is watched any more."""
+        self._due = True
+
+    def hear(self, name: str | None) -> bool:
+        """Take note that an entry was touched; with None, that the directory may be another.
+
+        Tells, as `hear_vm` does, whether there is anything to be read.
+        """
+        if name is not None:
+            return self._touch(name)
+        self.missed.clear()
+        self._due = True
+        return True
+
+    def hear_vm(self, vm: str, member: str | None) -> bool:
+        """Take note that an entry of a VM's directory was touched, or with None itself."""
+        return member in _MEMBERS and self._touch(vm)
+
+    def read(self, cause: Cause, path: str, prefer: Sequence[Collection[str]]) -> Collection[str]:
+        """Bring ``vms`` up to date, and return the names of those that were looked at.
+
+        Raises `CollectorError` when the directory cannot be read.
+        """
+        if path != self._path:
+            self._begin(path)
+        if cause is not Cause.EVENT:
+            self._patience = self._reads()
+            self._check(cause)
+        compare = cause is Cause.RESYNC and self.followed
+        if cause is Cause.RESYNC or self._is_too_much():
+            self._due = True
+        cost = len(self._known) + 1 if self._due else len(self._touched)
+        if cause is Cause.EVENT:
+            if cost > self._patience:
+                self._wait()
+                return self._nothing()
+            self._patience -= cost
+        return self._read(prefer, compare) if cost else ()
+
+    def _nothing(self) -> Collection[str]:
+        """Stay with what came of the last look, a failure too."""
+        if self._error:
+            raise CollectorError(self._error)
+        return ()
+
+    def _touch(self, name: str) -> bool:
+        self.missed.acquit([name])
+        if not self._due:
+            self._touched.add(name)
+        return not self._due
+
+    def _begin(self, path: str) -> None:
+        for name in self._known:
+            self._watches.forget((Place.VM, name))
+        self._path = path
+        self._known = {}
+        self._due = True
+        self._patience = self._reads()
+        self.missed.clear()
+
+    def _reads(self) -> int:
+        return max(_READS, len(self._known) + 1)
+
+    def _is_too_much(self) -> bool:
+        """Tell whether a look at what was touched could cost more than one at everything."""
+        unknown = len(self._touched - self._known.keys())
+        room = self._limit - max(len(self._known), len(self._odd))
+        return len(self._touched) > self._patience or unknown > room
+
+    def _wait(self) -> None:
+        """Leave everything to the next interval."""
+        self._due = True
+        self._patience = 0
+        self._touched.clear()
+
+    def _check(self, cause: Cause) -> None:
+        """Find what no event tells: something was mounted, or the target of a link is gone."""
+        if not self.followed or identify(self._path) != self._identity:
+            self._due = True
+        elif cause is Cause.INTERVAL:
+            self._touched.update(
+                name
+                for name, known in self._known.items()
+                if not known.watched
+                or trace(self._path_of(name), known.look.state) != known.look.leads_to
+            )
+
+    def _read(self, prefer: Sequence[Collection[str]], compare: bool) -> Collection[str]:
+        whole, self._due = self._due, True  # until it is done
+        if whole:
+            self._identity = identify(self._path)
+            self._watched = self._watches.watch((Place.STATE, ""), self._path)
+        try:
+            with open_directory(self._path, listing=True) as fd:
+                names = self._read_all(fd, prefer, compare) if whole else self._read_touched(fd)
+        except OSError as error:
+            self._error = (
+                f"cannot read the state directory {self._path}: {error.strerror}; "
+                "name the host's microvm.stateDir with --state-dir, and let the exporter read it"
+            )
+            raise CollectorError(self._error) from error
+        self._error = None
+        self._due = False
+        self._touched.clear()
+        if self._beyond != Leftouts():
+            self._wait()
+        self._publish()
+        return names
+
+    def _read_all(
+        self, fd: int, prefer: Sequence[Collection[str]], compare: bool
+    ) -> Collection[str]:
+        names, beyond = take_first(self._candidates(fd), self._limit, prefer)
+        self._beyond = replace(self._beyond, limit=beyond)
+        before = self._known
+        self._known = {name: self._look(name, fd, before.get(name)) for name in sorted(names)}
+        for name in before.keys() - self._known.keys():
+            self._watches.forget((Place.VM, name))
+        if compare:
+            differ = {
+                name
+                for name in before.keys() | self._known.keys()
+                if not _explained(before.get(name), self._known.get(name))
+            }
+            self.missed.suspect(differ - self._touched)
+        return self._known.keys()
+
+    def _candidates(self, fd: int) -> Iterator[str]:
+        """Give the names that may be VMs, without a look at any of them: there may be a million."""
+        self._odd = set()
+        odd = 0
+        with os.scandir(fd) as entries:
+            for entry in entries:
+                if not (entry.is_symlink() or entry.is_dir(follow_symlinks=False)):
+                    continue
+                if is_instance_name(entry.name):
+                    yield entry.name
+                    continue
+                odd += 1
+                if odd <= self._limit:
+                    self._odd.add(entry.name)
+        self._beyond = Leftouts(name=odd - len(self._odd))
+
+    def _read_touched(self, fd: int) -> Collection[str]:
+        for name in self._touched:
+            self._odd.discard(name)
+            candidate = _is_candidate(name, fd)
+            if candidate and is_instance_name(name):
+                self._known[name] = self._look(name, fd, self._known.get(name))
+                continue
+            if candidate:
+                self._odd.add(name)
+            if self._known.pop(name, None):
+                self._watches.forget((Place.VM, name))
+        return frozenset(self._touched)
+
+    def _look(self, name: str, fd: int, old: _Known | None) -> _Known:
+        path = self._path_of(name)
+        watched = self._watches.watch((Place.VM, name), path, way=False)
+        look = read_vm(path, dir_fd=fd)
+        if old and is_same(old.look.state, look.state):
+            look = replace(look, state=old.look.state)
+        readable = look.state is None or look.state.readable
+        return _Known(look, watched and readable)
+
+    def _path_of(self, name: str) -> str:
+        return f"{self._path.rstrip('/')}/{name}"
+
+    def _publish(self) -> None:
+        states = {
+            name: state
+            for name in sorted(self._known)
+            if (state := self._known[name].look.state) is not None
+        }
+        self.vms = keep(self.vms, states)
+        self.left_out = Leftouts(
+            limit=self._beyond.limit,
+            name=self._beyond.name + len(self._odd),
+            unreadable=sum(known.look.unreadable for known in self._known.values()),
+        )
+
+
+def _is_candidate(name: str, fd: int) -> bool:
+    try:
+        mode = os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return False
+    return stat.S_ISDIR(mode) or stat.S_ISLNK(mode)
+
+
+def _explained(old: _Known | None, new: _Known | None) -> bool:
+    """Tell whether two looks differ at most in what no event tells."""
+    if old is None or new is None:
+        return False
+    if not old.watched or old.look.leads_to[0] != new.look.leads_to[0]:
+        return True  # another directory: behind a link, or mounted
+    return tell(old.look.state) == tell(new.look.state)

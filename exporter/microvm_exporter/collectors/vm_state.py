@@ -1,0 +1,137 @@
+"""One look at ``STATE/N``, which is the microvm user's (see `untrusted`)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from microvm_exporter.collectors.runner import read_runner
+from microvm_exporter.collectors.untrusted import (
+    Fingerprint,
+    Tally,
+    fingerprint,
+    identify,
+    is_missing,
+    open_directory,
+    read_symlink,
+)
+from microvm_exporter.model import Runner, Symlink, VmState
+
+__all__ = ["VmLook", "is_same", "read_vm", "tell", "trace"]
+
+
+@dataclass(frozen=True, slots=True)
+class VmLook:
+    """What came of a look.
+
+    ``state`` is None when there is no directory. ``leads_to`` is the `trace` at that moment, and
+    ``unreadable`` counts as `microvm_exporter.model.Leftouts` does.
+    """
+
+    state: VmState | None
+    leads_to: tuple[Fingerprint, ...]
+    unreadable: int = 0
+
+
+def read_vm(path: str, *, dir_fd: int) -> VmLook:
+    """Read the directory that has the last component of the path as its name under ``dir_fd``."""
+    name = path.rpartition("/")[2]
+    tally = Tally()
+    directory = identify(name, dir_fd=dir_fd)
+    try:
+        with open_directory(name, dir_fd=dir_fd) as fd:
+            state, behind = _look_into(name, path, fd, tally)
+            return VmLook(state, (directory, *behind), tally.unreadable)
+    except OSError as error:
+        if not is_missing(error):
+            unreadable = VmState(name, path, readable=False)
+            return VmLook(unreadable, (directory,), tally.unreadable + 1)
+    entry = read_symlink(path, dir_fd=dir_fd)
+    return VmLook(None, (directory,), int(entry is not None and entry[0].dangling))
+
+
+def trace(path: str, state: VmState | None) -> tuple[Fingerprint, ...]:
+    """Tell what the path and the links in it lead to: no event tells when that changes."""
+    targets = dict.fromkeys(link.target for link in _links(state))
+    return (
+        identify(path),
+        *(fingerprint(f"{path}/{to}" if to[0] != "/" else to) for to in targets),
+    )
+
+
+def is_same(old: VmState | None, new: VmState | None) -> bool:
+    """Tell whether the old record says all that the new one does, times too."""
+    return old == new and [link.changed for link in _links(old)] == [
+        link.changed for link in _links(new)
+    ]
+
+
+def tell(state: VmState | None) -> object:
+    """Give what is known of a directory by events alone, for a comparison."""
+    if state is None:
+        return None
+    # A directory in the place of a link changes with what is made in it.
+    links = [(link.path, link.target, link.changed) for link in _links(state) if _is_link(link)]
+    return state.readable, state.flake, links
+
+
+def _is_link(link: Symlink) -> bool:
+    return link.target != link.path
+
+
+def _links(state: VmState | None) -> Iterator[Symlink]:
+    if state is not None:
+        for link in (state.current, state.booted, state.toplevel):
+            if link is not None:
+                yield link
+
+
+def _look_into(
+    name: str, path: str, fd: int, tally: Tally
+) -> tuple[VmState, tuple[Fingerprint, ...]]:
+    behind: dict[str, Fingerprint] = {}
+    current, booted, toplevel = (
+        _read_link(f"{path}/{member}", fd, behind) for member in ("current", "booted", "toplevel")
+    )
+    current_runner = _runner_behind(current, "current", fd, tally)
+    if current and booted and booted.target == current.target:
+        booted_runner = current_runner
+    else:
+        booted_runner = _runner_behind(booted, "booted", fd, tally)
+    state = VmState(
+        name=name,
+        path=path,
+        current=current,
+        booted=booted,
+        toplevel=toplevel,
+        flake=_has_flake(fd),
+        current_runner=current_runner,
+        booted_runner=booted_runner,
+    )
+    return state, tuple(behind.values())
+
+
+def _read_link(path: str, fd: int, behind: dict[str, Fingerprint]) -> Symlink | None:
+    """Read a link, and note what its target is, once for each target as in `trace`."""
+    found = read_symlink(path, dir_fd=fd)
+    if found is None:
+        return None
+    link, seen = found
+    behind.setdefault(link.target, seen)
+    return link
+
+
+def _runner_behind(link: Symlink | None, name: str, fd: int, tally: Tally) -> Runner | None:
+    if link is None or link.dangling:
+        return None
+    return read_runner(name, dir_fd=fd, tally=tally)
+
+
+def _has_flake(fd: int) -> bool:
+    try:
+        mode = os.stat("flake", dir_fd=fd, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(mode) or stat.S_ISLNK(mode)
