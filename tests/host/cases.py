@@ -128,9 +128,14 @@ def collect_garbage(fleet: Fleet, name: str) -> Mend:
 
 
 def break_runner(fleet: Fleet, name: str) -> Mend:
-    """The runner of a stopped VM has no `bin/microvm-run`: it would not start."""
+    """The runner of a stopped VM has no `bin/microvm-run`: it would not start.
+
+    It is installed like that: what is in the store never changes.
+    """
+    vm = fleet.vms[name]
     fleet.stop(name)
-    fleet.machine.remove(fleet.vms[name].runner / "bin/microvm-run")
+    fleet.machine.remove(vm.runner / "bin/microvm-run")
+    fleet.machine.link(vm.state / "current", vm.runner)
     return lambda: fleet.reinstall(name)
 
 
