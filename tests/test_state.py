@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from microvm_exporter.collectors.state import StateCollector
+from host_files import Host, look
 from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import (
-    Cause,
     Leftouts,
     Runner,
-    StateTree,
     Symlink,
     Template,
     UnitFile,
@@ -30,46 +28,6 @@ from unprivileged import reachable_directory, unprivileged
 pytestmark = pytest.mark.timeout(60)
 
 RUNNER = Runner(files=frozenset({"bin/microvm-run"}))
-
-
-class Host:
-    """A state directory, gcroots and one unit directory under a root."""
-
-    def __init__(self, root: Path) -> None:
-        self.state, self.gcroots, self.units = root / "microvms", root / "gcroots", root / "system"
-        self.store = root / "store"
-        for directory in (self.state, self.gcroots, self.units, self.store):
-            directory.mkdir()
-
-    def runner(self, name: str) -> Path:
-        path = self.store / name
-        (path / "bin").mkdir(parents=True)
-        (path / "bin/microvm-run").write_text("")
-        return path
-
-    def vm(self, name: str, **links: Path) -> Path:
-        path = self.state / name
-        path.mkdir()
-        for link, target in links.items():
-            (path / link).symlink_to(target)
-        return path
-
-    def collect(self, *, limit: int = 100, prefer: Collection[str] = ()) -> StateTree:
-        return look(
-            str(self.state), str(self.gcroots), [str(self.units)], limit=limit, prefer=prefer
-        )
-
-
-def look(
-    state_dir: str,
-    gcroots_dir: str = "/none",
-    unit_dirs: Sequence[str] = (),
-    *,
-    limit: int = 1,
-    prefer: Collection[str] = (),
-) -> StateTree:
-    collector = StateCollector(gcroots_dir=gcroots_dir, limit=limit, follow=False)
-    return collector.collect(Cause.RESYNC, state_dir=state_dir, unit_dirs=unit_dirs, prefer=prefer)
 
 
 @pytest.fixture
