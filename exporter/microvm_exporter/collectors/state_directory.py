@@ -15,7 +15,7 @@ from typing import Final
 from microvm_exporter.collectors.missed import Missed
 from microvm_exporter.collectors.tables import keep, take_first
 from microvm_exporter.collectors.untrusted import Fingerprint, identify, open_directory
-from microvm_exporter.collectors.vm_state import VmLook, is_same, read_vm, tell, trace
+from microvm_exporter.collectors.vm_state import VmLook, is_same, read_vm, tell
 from microvm_exporter.collectors.watches import Place, Watches
 from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import Cause, Leftouts, VmState, is_instance_name
@@ -147,8 +147,7 @@ class StateDirectory:
             self._touched.update(
                 name
                 for name, known in self._known.items()
-                if not known.watched
-                or trace(self._path_of(name), known.look.state) != known.look.leads_to
+                if not (known.watched and known.look.is_where_it_led(self._path_of(name)))
             )
 
     def _read(self, prefer: Sequence[Collection[str]], compare: bool) -> Collection[str]:
@@ -258,6 +257,6 @@ def _explained(old: _Known | None, new: _Known | None) -> bool:
     """Tell whether two looks differ at most in what no event tells."""
     if old is None or new is None:
         return False
-    if not old.watched or old.look.leads_to[0] != new.look.leads_to[0]:
+    if not old.watched or old.look.directory != new.look.directory:
         return True  # another directory: behind a link, or mounted
     return tell(old.look.state) == tell(new.look.state)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from microvm_exporter.collectors.runner import read_runner
 from microvm_exporter.collectors.untrusted import (
@@ -19,20 +19,28 @@ from microvm_exporter.collectors.untrusted import (
 )
 from microvm_exporter.model import Runner, Symlink, VmState
 
-__all__ = ["VmLook", "is_same", "read_vm", "tell", "trace"]
+__all__ = ["VmLook", "is_same", "read_vm", "tell"]
 
 
 @dataclass(frozen=True, slots=True)
 class VmLook:
     """What came of a look.
 
-    ``state`` is None when there is no directory. ``leads_to`` is the `trace` at that moment, and
-    ``unreadable`` counts as `microvm_exporter.model.Leftouts` does.
+    ``state`` is None when there is no directory. ``directory`` and ``targets`` are what the path,
+    and the targets of the links in it, led to then. ``unreadable`` counts as in
+    `microvm_exporter.model.Leftouts`.
     """
 
     state: VmState | None
-    leads_to: tuple[Fingerprint, ...]
+    directory: Fingerprint
+    targets: Mapping[str, Fingerprint] = field(default_factory=dict)
     unreadable: int = 0
+
+    def is_where_it_led(self, path: str) -> bool:
+        """Tell whether the path and the links lead to the same as then: no event would tell."""
+        return identify(path) == self.directory and all(
+            fingerprint(target) == seen for target, seen in self.targets.items()
+        )
 
 
 def read_vm(path: str, *, dir_fd: int) -> VmLook:
@@ -42,23 +50,15 @@ def read_vm(path: str, *, dir_fd: int) -> VmLook:
     directory = identify(name, dir_fd=dir_fd)
     try:
         with open_directory(name, dir_fd=dir_fd) as fd:
-            state, behind = _look_into(name, path, fd, tally)
-            return VmLook(state, (directory, *behind), tally.unreadable)
+            targets: dict[str, Fingerprint] = {}
+            state = _look_into(path, fd, targets, tally)
+            return VmLook(state, directory, targets, tally.unreadable)
     except OSError as error:
         if not is_missing(error):
             unreadable = VmState(name, path, readable=False)
-            return VmLook(unreadable, (directory,), tally.unreadable + 1)
+            return VmLook(unreadable, directory, unreadable=tally.unreadable + 1)
     entry = read_symlink(path, dir_fd=dir_fd)
-    return VmLook(None, (directory,), int(entry is not None and entry[0].dangling))
-
-
-def trace(path: str, state: VmState | None) -> tuple[Fingerprint, ...]:
-    """Tell what the path and the links in it lead to: no event tells when that changes."""
-    targets = dict.fromkeys(link.target for link in _links(state))
-    return (
-        identify(path),
-        *(fingerprint(f"{path}/{to}" if to[0] != "/" else to) for to in targets),
-    )
+    return VmLook(None, directory, unreadable=int(entry is not None and entry[0].dangling))
 
 
 def is_same(old: VmState | None, new: VmState | None) -> bool:
@@ -88,20 +88,17 @@ def _links(state: VmState | None) -> Iterator[Symlink]:
                 yield link
 
 
-def _look_into(
-    name: str, path: str, fd: int, tally: Tally
-) -> tuple[VmState, tuple[Fingerprint, ...]]:
-    behind: dict[str, Fingerprint] = {}
+def _look_into(path: str, fd: int, targets: dict[str, Fingerprint], tally: Tally) -> VmState:
     current, booted, toplevel = (
-        _read_link(f"{path}/{member}", fd, behind) for member in ("current", "booted", "toplevel")
+        _read_link(f"{path}/{member}", fd, targets) for member in ("current", "booted", "toplevel")
     )
     current_runner = _runner_behind(current, "current", fd, tally)
     if current and booted and booted.target == current.target:
         booted_runner = current_runner
     else:
         booted_runner = _runner_behind(booted, "booted", fd, tally)
-    state = VmState(
-        name=name,
+    return VmState(
+        name=path.rpartition("/")[2],
         path=path,
         current=current,
         booted=booted,
@@ -110,16 +107,17 @@ def _look_into(
         current_runner=current_runner,
         booted_runner=booted_runner,
     )
-    return state, tuple(behind.values())
 
 
-def _read_link(path: str, fd: int, behind: dict[str, Fingerprint]) -> Symlink | None:
-    """Read a link, and note what its target is, once for each target as in `trace`."""
+def _read_link(path: str, fd: int, targets: dict[str, Fingerprint]) -> Symlink | None:
+    """Read a link, and note what its target is."""
     found = read_symlink(path, dir_fd=fd)
     if found is None:
         return None
-    link, seen = found
-    behind.setdefault(link.target, seen)
+    link, behind = found
+    directory = path.rpartition("/")[0]
+    target = link.target if link.target.startswith("/") else f"{directory}/{link.target}"
+    targets.setdefault(target, behind)
     return link
 
 
