@@ -244,7 +244,7 @@ class Fleet:
         if any(vm.macvtaps for vm in vms) and not self.machine.path(f"{_NET}/{UPLINK}").exists():
             commands += [f"link add {UPLINK} type bridge", f"link set {UPLINK} up"]
         for vm in vms:
-            commands += [add_tap(vm, tap) for tap in vm.taps if vm.light]
+            commands += [line for tap in vm.taps if vm.light for line in add_tap(vm, tap)]
         self.machine.run("ip", "-batch", "-", input="\n".join(commands), timeout=300)
 
     def _link_names(self) -> set[str]:

@@ -98,9 +98,10 @@ while kill -0 "$MAINPID" 2>/dev/null; do sleep 0.02; done
 """
 
 
-def add_tap(vm: Vm, tap: str) -> str:
-    """The command, without its `ip`, that makes one of a VM's TAPs."""
-    return f"tuntap add name {tap} mode tap user microvm {_tap_flags(vm)}"
+def add_tap(vm: Vm, tap: str) -> list[str]:
+    """The commands, without their `ip`, that make one of a VM's TAPs."""
+    flags = _tap_flags(vm)
+    return [f"tuntap add name {tap} mode tap user microvm {flags}", f"link set {tap} up"]
 
 
 def _tap_flags(vm: Vm) -> str:
@@ -108,10 +109,10 @@ def _tap_flags(vm: Vm) -> str:
 
 
 def _tap_up(vm: Vm, tap: str) -> str:
+    commands = "\n".join(f"ip {command}" for command in add_tap(vm, tap))
     return f"""\
 if [ -e /sys/class/net/{tap} ]; then ip link delete {tap}; fi
-ip {add_tap(vm, tap)}
-ip link set {tap} up
+{commands}
 """
 
 
