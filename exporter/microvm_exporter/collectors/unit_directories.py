@@ -1,25 +1,25 @@
 """The unit directories, kept up to date by what is heard of them; those in the store never change.
 
-A directory of which something is heard is read again as a whole, and no other: PID 1 rewrites some
-of them with each daemon-reload, while the thousand files of the VMs are in one.
+A directory of which something is heard is listed again, and of its entries those are read of which
+something was heard.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from microvm_exporter.collectors.missed import Missed
 from microvm_exporter.collectors.unit_files import (
+    FamilyEntry,
     Fragment,
-    UnitDirectory,
     is_about_family,
     is_about_instance,
     is_part,
     list_family,
-    read_family,
+    read_entry,
 )
 from microvm_exporter.collectors.untrusted import Fingerprint, identify, leads_nowhere
 from microvm_exporter.collectors.watches import Place, Watches
@@ -43,11 +43,16 @@ class UnitFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    content: UnitDirectory
+class _Entry:
+    content: FamilyEntry
+    watched: bool  # as far as that takes a watch of its own
+
+
+@dataclass(frozen=True, slots=True)
+class _Directory:
+    entries: Mapping[str, _Entry]
     identity: Fingerprint
     watched: bool
-    parts: frozenset[str]
 
 
 class UnitDirectories:
@@ -60,12 +65,13 @@ class UnitDirectories:
     def __init__(self, *, watches: Watches, store: str = STORE) -> None:
         self.files = UnitFiles()
         self.heard = 0
-        self.missed: Missed[str] = Missed()
+        self.missed: Missed[tuple[str, str]] = Missed()
         self._watches = watches
         self._store = store
         self._paths: tuple[str, ...] = ()
-        self._known: dict[str, _Known] = {}
-        self._touched: set[str] = set()
+        self._known: dict[str, _Directory] = {}
+        self._parts: dict[str, tuple[str, str]] = {}  # what is watched of a directory's entries
+        self._touched: dict[str, set[str | None]] = {}  # by directory, None for all of it
 
     @property
     def followed(self) -> bool:
@@ -78,7 +84,8 @@ class UnitDirectories:
 
     def distrust(self) -> None:
         """Read all of it the next time: nothing is watched any more."""
-        self._touched.update(self._paths)
+        for path in self._paths:
+            self._touch(path, None)
 
     def hear(self, path: str, name: str | None) -> bool:
         """Take note that an entry was touched; with None, that the directory may be another.
@@ -87,16 +94,17 @@ class UnitDirectories:
         """
         about = name is None or is_about_family(name)
         if about:
-            self._touch(path)
+            self.heard += 1
+            self._touch(path, name)
         return about
 
     def hear_part(self, part: str, name: str | None) -> bool:
         """Take note that an entry of a directory in a unit directory was touched, or itself."""
         about = name is None or is_about_instance(part, name)
-        owners = [path for path, known in self._known.items() if about and part in known.parts]
-        for path in owners:
-            self._touch(path)
-        return bool(owners)
+        if about and part in self._parts:
+            self.heard += 1
+            self._touch(*self._parts[part])
+        return about
 
     def read(self, cause: Cause, paths: Sequence[str]) -> None:
         """Bring ``files`` up to date; raise `CollectorError` for one that cannot be listed."""
@@ -104,28 +112,34 @@ class UnitDirectories:
         if moved:
             self._begin(tuple(paths))
         if cause is not Cause.EVENT:
-            self._touched.update(path for path in self._paths if self._is_uncertain(path))
-        heard = frozenset(self._touched)
-        if cause is Cause.RESYNC:
-            self._touched.update(self._paths)
-        if self._touched or moved:
-            for path in sorted(self._touched):
-                self._read(path, compare=path not in heard)
-                self._touched.remove(path)
+            for path in self._paths:
+                if self._is_uncertain(path):
+                    self._touch(path, None)
+        todo = self._paths if cause is Cause.RESYNC else sorted(self._touched)
+        for path in todo:
+            try:
+                self._read(path, whole=cause is Cause.RESYNC)
+            except CollectorError:
+                self._touch(path, None)
+                raise
+        if todo or moved:
             self._publish()
 
-    def _touch(self, path: str) -> None:
-        self.heard += 1
-        self.missed.acquit([path])
-        self._touched.add(path)
+    def _touch(self, path: str, name: str | None) -> None:
+        self._touched.setdefault(path, set()).add(name)
+        if name is None:
+            self.missed.clear()
+        else:
+            self.missed.acquit([(path, name)])
 
     def _begin(self, paths: tuple[str, ...]) -> None:
         for path in set(self._paths).difference(paths):
-            self._touched.discard(path)
             self._watches.forget((Place.UNITS, path))
-            if known := self._known.pop(path, None):
-                self._forget(known.parts)
-        self._touched.update(path for path in paths if path not in self._known)
+            self._touched.pop(path, None)
+            self._known.pop(path, None)
+            self._forget_parts(path, {})
+        for path in set(paths).difference(self._known):
+            self._touch(path, None)
         self._paths = paths
 
     def _is_uncertain(self, path: str) -> bool:
@@ -138,55 +152,73 @@ class UnitDirectories:
             or identify(path) != known.identity
         )
 
-    def _read(self, path: str, *, compare: bool) -> None:
-        before = self._known.get(path)
+    def _read(self, path: str, *, whole: bool) -> None:
+        """Read what was touched in a directory, and then take it for read; or all of it."""
+        touched = self._touched.get(path, set())
+        known = self._known.get(path)
+        before = known.entries if known else {}
         identity = identify(path)
         lasting = self._is_in_store(path)
         watched = self._watches.watch((Place.UNITS, path), path, contents=not lasting)
-        content, parts = UnitDirectory(), frozenset[str]()
-        if not leads_nowhere(identity):
-            listing = _list(path)
-            parts = frozenset() if lasting else self._find_parts(listing)
-            for part in parts:
-                watched &= self._watches.watch((Place.PART, part), part, way=False)
-            content = read_family(listing)
-        if before:
-            self._forget(before.parts - parts)
-            content = _keep(before.content, content)
-        if before and compare and _tell(before.content) != _tell(content):
-            self.missed.suspect([path])
-        self._known[path] = _Known(content, identity, watched, parts)
+        entries: dict[str, _Entry] = {}
+        for entry in [] if leads_nowhere(identity) else _list(path):
+            old = before.get(entry.name)
+            if old is None or whole or not touched.isdisjoint((None, entry.name)):
+                entries[entry.name] = self._look(path, entry, old, lasting=lasting)
+            else:
+                entries[entry.name] = old
+        self._forget_parts(path, entries)
+        if None not in touched:
+            self.missed.suspect(
+                (path, name)
+                for name in (before.keys() | entries.keys()) - touched
+                if _tell(before.get(name)) != _tell(entries.get(name))
+            )
+        watched = watched and all(entry.watched for entry in entries.values())
+        self._known[path] = _Directory(entries, identity, watched)
+        self._touched.pop(path, None)
 
-    def _find_parts(self, listing: list[os.DirEntry[str]]) -> frozenset[str]:
-        return frozenset(
-            entry.path
-            for entry in listing
-            if is_part(entry.name) and not (entry.is_symlink() and self._is_in_store(entry.path))
-        )
+    def _look(
+        self, path: str, entry: os.DirEntry[str], old: _Entry | None, *, lasting: bool
+    ) -> _Entry:
+        watched = True
+        if is_part(entry.name) and not lasting and not self._is_link_into_store(entry):
+            watched = self._watches.watch((Place.PART, entry.path), entry.path, way=False)
+            self._parts[entry.path] = (path, entry.name)
+        content = read_entry(entry)
+        same = {file: file for file in old.content.files} if old else {}
+        files = tuple(same.get(file, file) for file in content.files)
+        return _Entry(replace(content, files=files), watched)
 
     def _is_in_store(self, path: str) -> bool:
         return os.path.realpath(path).startswith(self._store)
 
-    def _forget(self, parts: Iterable[str]) -> None:
-        for part in parts:
+    def _is_link_into_store(self, entry: os.DirEntry[str]) -> bool:
+        return entry.is_symlink() and self._is_in_store(entry.path)
+
+    def _forget_parts(self, path: str, entries: Mapping[str, _Entry]) -> None:
+        gone = [
+            part
+            for part, (directory, name) in self._parts.items()
+            if directory == path and name not in entries
+        ]
+        for part in gone:
+            del self._parts[part]
             self._watches.forget((Place.PART, part))
 
     def _publish(self) -> None:
         # /lib is a link to /usr/lib: each directory counts once, by its first name.
-        distinct: dict[Fingerprint, UnitDirectory] = {}
+        distinct: dict[Fingerprint, Mapping[str, _Entry]] = {}
         for path in self._paths:
             known = self._known[path]
-            distinct.setdefault(known.identity, known.content)
-        new = _combine(list(distinct.values()))
-        old = self.files
-        self.files = UnitFiles(
-            old.templates if old.templates == new.templates else new.templates,
-            new.conditional_installs
-            if old.conditional_installs != new.conditional_installs
-            else old.conditional_installs,
-            old.entries if old.entries == new.entries else new.entries,
-            new.unreadable,
-        )
+            distinct.setdefault(known.identity, known.entries)
+        old, new = self.files, _combine(list(distinct.values()))
+        kept = {
+            name: getattr(old, name)
+            for name in ("templates", "conditional_installs", "entries")
+            if getattr(old, name) == getattr(new, name)
+        }
+        self.files = replace(new, **kept)
 
 
 def _list(path: str) -> list[os.DirEntry[str]]:
@@ -199,24 +231,25 @@ def _list(path: str) -> list[os.DirEntry[str]]:
         ) from error
 
 
-def _keep(old: UnitDirectory, new: UnitDirectory) -> UnitDirectory:
-    """Take the old records where they say the same."""
-    same = {entry: entry for entry in old.entries}
-    return replace(new, entries=tuple(same.get(entry, entry) for entry in new.entries))
-
-
-def _tell(content: UnitDirectory) -> object:
+def _tell(entry: _Entry | None) -> object:
     """Give what is known by events alone, for a comparison: not what links lead to."""
-    own = {name: fragment for name, fragment in content.fragments.items() if fragment.own}
-    return [entry.path for entry in content.entries], own
+    if entry is None:
+        return None
+    fragment = entry.content.fragment
+    own = fragment if fragment and fragment.own else None
+    return own, [file.path for file in entry.content.files]
 
 
-def _combine(directories: Sequence[UnitDirectory]) -> UnitFiles:
+def _combine(directories: Sequence[Mapping[str, _Entry]]) -> UnitFiles:
     """Put the directories together: of each unit, systemd takes the first file by its name."""
-    fragments: dict[str, Fragment] = {}
-    for directory in reversed(directories):
-        fragments.update(directory.fragments)
-    entries = (entry for directory in directories for entry in directory.entries)
+    contents = [entry.content for entries in directories for entry in entries.values()]
+    fragments = {
+        name: entry.content.fragment
+        for entries in reversed(directories)
+        for name, entry in entries.items()
+        if entry.content.fragment
+    }
+    files = (file for content in contents for file in content.files)
     unread = sum(not fragment.readable for fragment in fragments.values())
     return UnitFiles(
         templates={
@@ -230,8 +263,8 @@ def _combine(directories: Sequence[UnitDirectory]) -> UnitFiles:
             if name.startswith(Template.INSTALL)
             and any(condition.negate for condition in fragment.conditions)
         ),
-        entries=tuple(sorted(entries, key=lambda entry: entry.path)),
-        unreadable=unread + sum(directory.unreadable for directory in directories),
+        entries=tuple(sorted(files, key=lambda file: file.path)),
+        unreadable=unread + sum(content.unreadable for content in contents),
     )
 
 

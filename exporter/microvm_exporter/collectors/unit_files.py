@@ -1,4 +1,4 @@
-"""One unit directory: what is installed for the unit family, and what names a single VM.
+"""An entry of a unit directory: what is installed for the unit family, and what names a single VM.
 
 They are root's. On NixOS they are links into the store.
 """
@@ -6,22 +6,22 @@ They are root's. On NixOS they are links into the store.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from microvm_exporter.collectors.untrusted import Tally, is_missing, read_file
 from microvm_exporter.model import Condition, Template, UnitFile, UnitFileKind, parse_unit_name
 
 __all__ = [
+    "FamilyEntry",
     "Fragment",
-    "UnitDirectory",
     "is_about_family",
     "is_about_instance",
     "is_part",
     "list_family",
     "parse_conditions",
-    "read_family",
+    "read_entry",
 ]
 
 _FAMILY: Final = ("microvm", Template.INSTALL)
@@ -47,14 +47,15 @@ class Fragment:
 
 
 @dataclass(frozen=True, slots=True)
-class UnitDirectory:
-    """What one directory tells: fragments by unit name, and all that names an instance.
+class FamilyEntry:
+    """What one entry of a unit directory tells.
 
-    ``unreadable`` counts the directories in it that could not be listed.
+    ``files`` are all that names an instance: the entry itself, or what is in it. ``unreadable`` is
+    1 when that could not be listed.
     """
 
-    fragments: Mapping[str, Fragment] = field(default_factory=dict)
-    entries: tuple[UnitFile, ...] = ()
+    fragment: Fragment | None = None
+    files: tuple[UnitFile, ...] = ()
     unreadable: int = 0
 
 
@@ -83,24 +84,17 @@ def list_family(directory: str) -> list[os.DirEntry[str]]:
         return [entry for entry in entries if is_about_family(entry.name)]
 
 
-def read_family(listing: list[os.DirEntry[str]]) -> UnitDirectory:
-    """Read what was listed. What is gone since then is passed over."""
+def read_entry(entry: os.DirEntry[str]) -> FamilyEntry:
+    """Read an entry about the family; one that is gone since it was listed tells nothing."""
     tally = Tally()
-    return UnitDirectory(
-        fragments=dict(_read_fragments(listing)),
-        entries=tuple(sorted(_find_instances(listing, tally), key=lambda file: file.path)),
-        unreadable=tally.unreadable,
-    )
+    fragment = None
+    # A file that leads nowhere is none: systemd takes the next one by its name.
+    if _is_fragment(entry.name) and not _is_dangling(entry):
+        fragment = _read_fragment(entry)
+    return FamilyEntry(fragment, tuple(_find_instances(entry, tally)), tally.unreadable)
 
 
 # ----------------------------------------------------------------------------------- unit files
-
-
-def _read_fragments(listing: list[os.DirEntry[str]]) -> Iterator[tuple[str, Fragment]]:
-    """Read those that say something of a VM or a template; one that leads nowhere is none."""
-    for entry in listing:
-        if _is_fragment(entry.name) and not _is_dangling(entry):
-            yield entry.name, _read_fragment(entry)
 
 
 def _is_fragment(name: str) -> bool:
@@ -170,19 +164,18 @@ def _parse_condition(key: str, value: str) -> Condition:
 # ------------------------------------------------------------------------------------- instances
 
 
-def _find_instances(listing: list[os.DirEntry[str]], tally: Tally) -> Iterator[UnitFile]:
+def _find_instances(entry: os.DirEntry[str], tally: Tally) -> Iterator[UnitFile]:
     """Find what names an instance: its unit file, its drop-ins, the links that pull it in."""
-    for entry in listing:
-        owner, _, suffix = entry.name.rpartition(".")
-        if suffix == "service" and (unit := parse_unit_name(entry.name)):
-            yield _record(entry, UnitFileKind.UNIT, *unit)
-        elif suffix == "d" and (unit := parse_unit_name(owner)):
-            for file in _list_drop_ins(entry, tally):
-                yield _record(file, UnitFileKind.DROP_IN, *unit)
-        elif entry.name.endswith(_DEPENDENCIES):
-            for link in _list_part(entry.path, tally):
-                if unit := parse_unit_name(link.name) or parse_unit_name(owner):
-                    yield _record(link, UnitFileKind.WANTS, *unit)
+    owner, _, suffix = entry.name.rpartition(".")
+    if suffix == "service" and (unit := parse_unit_name(entry.name)):
+        yield _record(entry, UnitFileKind.UNIT, *unit)
+    elif suffix == "d" and (unit := parse_unit_name(owner)):
+        for file in _list_drop_ins(entry, tally):
+            yield _record(file, UnitFileKind.DROP_IN, *unit)
+    elif entry.name.endswith(_DEPENDENCIES):
+        for link in _list_part(entry.path, tally):
+            if unit := parse_unit_name(link.name) or parse_unit_name(owner):
+                yield _record(link, UnitFileKind.WANTS, *unit)
 
 
 def _record(entry: os.DirEntry[str], kind: UnitFileKind, template: Template, vm: str) -> UnitFile:
