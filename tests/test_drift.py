@@ -558,6 +558,65 @@ def test_tap_in_use_is_not_stray_when_a_running_vm_has_interfaces_that_nobody_kn
     assert strays == ["vm-leak"]
 
 
+# ------------------------------------------------------------------------------- what goes on
+
+
+@pytest.mark.parametrize(
+    ("looks", "fires"),
+    [("o", 0), ("oo", 2), ("oeo", 3), ("oee", 0), ("eo", 0), ("eoo", 3), ("ooe", 2)],
+)
+def test_stray_counts_in_the_second_observation(looks: str, fires: int) -> None:
+    """An `o` is an observation, an `e` a look because of an event; 0 is never."""
+    world = healthy_world()
+    judgement = judge(world.snapshot())
+    _leaked_tap(world)
+    fired = []
+    for look in looks:
+        judgement = judge(world.snapshot(), judgement, observation=look == "o")
+        fired.append(bool(judgement.findings))
+    assert fired == [0 < fires <= number for number in range(1, len(looks) + 1)]
+
+
+def test_candidate_that_an_event_tells_to_be_gone_starts_anew() -> None:
+    world = healthy_world()
+    _leaked_tap(world)
+    judgement = judge(world.snapshot())
+    link = world.links.pop("vm-leak")
+    judgement = judge(world.snapshot(), judgement, observation=False)
+    world.links["vm-leak"] = link
+    judgement = judge(world.snapshot(), judgement, observation=False)
+    assert not judge(world.snapshot(), judgement).findings
+
+
+def test_event_that_changes_nothing_gives_the_judgement_before() -> None:
+    world = healthy_world()
+    _leaked_tap(world)
+    before = judge(world.snapshot())
+    later = replace(before.snapshot, taken_at=NOW + 1)
+    assert judge(later, before, observation=False) is before
+    assert judge(later, before).snapshot is later
+
+
+def test_event_that_changes_nothing_counts_when_the_job_takes_its_time() -> None:
+    world = healthy_world()
+    _stopped_with_a_job_to_start(world)
+    before = judge(world.snapshot())
+    for seconds, findings in ((59, 0), (60, 1)):
+        later = replace(before.snapshot, taken_at=NOW + seconds)
+        assert len(judge(later, before, observation=False).findings) == findings
+
+
+def test_what_does_not_change_is_the_same_object() -> None:
+    world = healthy_world()
+    _outdated(world)
+    before = judge(world.snapshot())
+    world.change_unit("microvm@web.service", restarts=1)
+    after = judge(world.snapshot(), before)
+    changed = {name for name, vm in after.host.vms.items() if vm is not before.host.vms[name]}
+    assert changed == {"web"}
+    assert after.findings is before.findings
+
+
 # -------------------------------------------------------------------------------------- remedies
 
 
