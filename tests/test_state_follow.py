@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import resource
 import select
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +18,7 @@ import pytest
 
 from host_files import Host
 from microvm_exporter.collectors.state import StateCollector
+from microvm_exporter.collectors.watches import Watches
 from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import Cause, Leftouts, StateTree, Template
 from unprivileged import reachable_directory, unprivileged
@@ -444,9 +448,13 @@ def test_directory_behind_a_link_that_is_another_is_found_at_the_interval(
 
 def test_what_no_event_tells_is_not_missed(followed: Followed) -> None:
     host = followed.host
+    move_vm_behind_a_link(host)
+    followed.hear()
+    (host.store / "web").rename(host.store / "was-web")
+    (host.store / "web").mkdir()
     shutil.rmtree(host.store / "toplevel")
     (host.store / "old/bin/tap-up").touch()
-    followed.expect(Cause.RESYNC)
+    assert changed_vms(followed.tree, followed.expect(Cause.RESYNC)) == {"db", "web"}
     time.sleep(GRACE)
     followed.expect(Cause.RESYNC)
     assert followed.missed == 0
@@ -490,13 +498,32 @@ def test_error_is_told_again_until_something_is_heard(followed: Followed) -> Non
     assert followed.is_active()
 
 
-def test_unit_directory_that_cannot_be_listed_is_an_error_for_a_while(followed: Followed) -> None:
+def test_error_stays_while_there_is_no_more_patience(host: Host) -> None:
+    for number in range(600):
+        host.vm(f"vm-{number}")
+    followed = Followed(host, limit=1000)
+    host.state.rename(host.state.with_name("moved"))
+    with pytest.raises(CollectorError, match="No such file"):
+        followed.collect(Cause.EVENT)
+    host.state.with_name("moved").rename(host.state)
+    with pytest.raises(CollectorError, match="No such file"):
+        followed.collect(Cause.EVENT)
+    followed.expect(Cause.INTERVAL)
+    assert followed.is_active()
+    followed.collector.close()
+
+
+@pytest.mark.parametrize("cause", Cause)
+def test_unit_directory_that_cannot_be_listed_is_an_error_for_a_while(
+    followed: Followed, cause: Cause
+) -> None:
     units = followed.host.units
     units.rename(units.with_name("moved"))
     units.touch()
-    for _ in range(2):
+    for one in (cause, Cause.EVENT):
         with pytest.raises(CollectorError, match="Not a directory"):
-            followed.collect(Cause.EVENT)
+            followed.collect(one)
+        (followed.host.state / "db/flake").touch()
     (followed.host.state / "web/flake").touch()
     units.unlink()
     units.with_name("moved").rename(units)
@@ -529,6 +556,59 @@ def test_lost_events_are_made_up_for_at_each_interval(followed: Followed) -> Non
     (followed.host.state / "db/current").unlink()
     assert followed.hear().vms["db"].current is None
     assert followed.missed == 0
+
+
+def test_no_descriptor_left() -> None:
+    watches = Watches(follow=True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        assert not watches.open()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert not watches.active
+    assert watches.open()
+    watches.close()
+
+
+FEW_WATCHES = ["unshare", "--user", "--map-root-user", "sh", "-c"]
+FEW_WATCHES += ['echo 20 > /proc/sys/user/max_inotify_watches && exec "$0" "$@"']
+
+FOLLOW_THIRTY = """
+import shutil, sys
+from pathlib import Path
+from host_files import Host
+from microvm_exporter.model import Cause
+from test_state_follow import Followed
+host = Host(Path(sys.argv[1]))
+for number in range(30):
+    host.vm(f"vm-{number}")
+followed = Followed(host)
+assert len(followed.tree.vms) == 30
+assert not followed.is_active()
+assert followed.collector.fileno() is None
+(host.state / "vm-7/flake").touch()
+assert not followed.collect(Cause.EVENT).vms["vm-7"].flake
+assert followed.expect(Cause.INTERVAL).vms["vm-7"].flake
+for number in range(20):
+    shutil.rmtree(host.state / f"vm-{number}")
+followed.expect(Cause.INTERVAL)
+assert not followed.is_active()
+followed.expect(Cause.RESYNC)
+assert followed.is_active()
+assert followed.missed == 0
+"""
+
+
+def test_too_few_watches_are_made_up_for_at_each_interval(tmp_path: Path) -> None:
+    """A user namespace has a limit of its own, below that of the machine."""
+    if subprocess.run([*FEW_WATCHES, "true"], check=False).returncode:
+        pytest.skip("user namespaces cannot be made here")
+    subprocess.run(
+        [*FEW_WATCHES, sys.executable, "-c", FOLLOW_THIRTY, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        check=True,
+    )
 
 
 def test_planted_directories_end_the_following_of_the_state_directory(host: Host) -> None:
