@@ -708,9 +708,10 @@ class Walk:
     def name(self) -> str:
         return self.random.choice("abcdef")
 
-    def target(self, path: Path) -> Path:
+    def target(self, link: Path) -> Path:
+        """Give what is there, what is not, or itself; not by its path: it may be moved."""
         store = self.host.store
-        return self.random.choice([store / "old", store / "new", store / "gone", path])
+        return self.random.choice([store / "old", store / "new", store / "gone", Path(link.name)])
 
     def put(self, link: Path) -> None:
         if self.random.random() < 0.3:
