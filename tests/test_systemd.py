@@ -212,6 +212,7 @@ def test_failed_check_is_seen_though_the_unit_is_forgotten(
 
 def test_failed_check_of_a_look_is_remembered(fleet: Fleet, collector: SystemdCollector) -> None:
     fleet.machine.systemctl("start", "microvm@ghost.service", check=False)  # set-booted fails
+    collector.mind(frozenset({GHOST}))
     assert GHOST in collector.collect(Cause.RESYNC).units
     fleet.machine.systemctl("reset-failed", "microvm-set-booted@ghost.service")
     before = time.time() - 60

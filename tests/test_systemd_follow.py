@@ -19,6 +19,9 @@ from microvm_exporter.model import Cause, UnitTable
 
 Act = Callable[[Fleet], object]
 
+MINDED = frozenset({"microvm-tap-interfaces@web.service", "microvm-virtiofsd@spare.service"})
+"""The helpers whose checks are asked of."""
+
 
 @pytest.fixture
 def address(machine: Machine) -> str:
@@ -33,6 +36,7 @@ def collector(fleet: Fleet, address: str) -> Iterator[SystemdCollector]:
     fleet.settle()
     collector = SystemdCollector(address=address)
     collector.collect(Cause.RESYNC)
+    collector.mind(MINDED)
     yield collector
     collector.close()
 
@@ -40,7 +44,8 @@ def collector(fleet: Fleet, address: str) -> Iterator[SystemdCollector]:
 def fresh(address: str) -> UnitTable:
     collector = SystemdCollector(address=address)
     try:
-        return collector.collect(Cause.RESYNC)
+        collector.collect(Cause.RESYNC)
+        return collector.mind(MINDED)
     finally:
         collector.close()
 
@@ -181,6 +186,23 @@ def test_check_of_a_known_unit_is_kept_when_it_goes(
     eventually("it is gone", lambda: unit not in collector.collect(Cause.EVENT).units)
     check = collector.collect(Cause.EVENT).failed_checks[unit]
     assert (check.at, check.conditions) == (known.condition_timestamp, known.conditions)
+
+
+def test_checks_of_helpers_are_asked_of_those_that_matter(
+    collector: SystemdCollector, address: str
+) -> None:
+    collector.mind(frozenset())
+    pci, virtiofs = "microvm-pci-devices@web.service", "microvm-virtiofsd@web.service"
+    assert collector.collect(Cause.EVENT).units[pci].condition_timestamp == 0
+
+    units = collector.mind(frozenset({pci})).units
+
+    assert units[pci].condition_timestamp > 0
+    assert not units[pci].condition_result
+    assert units[virtiofs].condition_timestamp == 0
+    again = collector.collect(Cause.RESYNC).units
+    assert again[pci] is units[pci]
+    assert collector.mind(frozenset()).units[pci].condition_timestamp == 0
 
 
 def test_files_are_asked_after_they_changed(fleet: Fleet, collector: SystemdCollector) -> None:

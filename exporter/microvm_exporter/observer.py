@@ -7,7 +7,7 @@ import select
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ from microvm_exporter.collectors.state import StateCollector
 from microvm_exporter.collectors.systemd import FILES_ASKED, SystemdCollector
 from microvm_exporter.config import Sources
 from microvm_exporter.drift import Judgement, judge
+from microvm_exporter.drift.host import Host
 from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import (
     Cause,
@@ -89,11 +90,13 @@ class Observer:
         self._state_dir = DEFAULT_STATE_DIR
         self._files_seen = 0
         self._judgement: Judgement | None = None
+        self._asked_for: Host | None = None
 
     def look(self, cause: Cause) -> Judgement:
         """Take a snapshot and judge it; give the last judgement if an event has changed nothing."""
         observation = cause is not Cause.EVENT
-        self._judgement = judge(self._take(cause), self._judgement, observation=observation)
+        judgement = judge(self._take(cause), self._judgement, observation=observation)
+        self._judgement = self._look_closer(judgement)
         return self._judgement
 
     def wait(self, seconds: float) -> bool:
@@ -116,6 +119,19 @@ class Observer:
             self._links_worker,
             self._state_worker,
         )
+
+    def _look_closer(self, judgement: Judgement) -> Judgement:
+        """Ask of the checks of those helpers for which there is a device, now that it is known."""
+        snapshot, host = judgement.snapshot, judgement.host
+        if host is self._asked_for or not host.sources >= {Collector.SYSTEMD, Collector.STATE}:
+            return judgement
+        self._asked_for = host
+        helpers = frozenset().union(*(vm.helpers for vm in host.vms.values()))
+        self._systemd_worker.start(partial(self._systemd.mind, helpers))
+        units = self._systemd_worker.finish(time.monotonic() + _DEADLINE)
+        if units.value is snapshot.systemd.value:
+            return judgement
+        return judge(replace(snapshot, systemd=units), judgement, observation=False)
 
     def _take(self, cause: Cause) -> Snapshot:
         taken_at = self._clock()

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 from microvm_exporter.collectors import units
 from microvm_exporter.collectors.bus import Bus
 from microvm_exporter.collectors.bus_terms import Property, object_path
-from microvm_exporter.model import Unit
+from microvm_exporter.model import Template, Unit
 
 __all__ = ["Told", "interview"]
 
@@ -26,17 +26,21 @@ def interview(
     known: Mapping[str, Unit],
     told: Told,
     files: Collection[str],
+    checks: Collection[str],
 ) -> tuple[dict[str, Unit], frozenset[str]]:
     """Complete units of the list; give them by name, and the names of those that make no sense.
 
-    ``known`` is what was made of them before. Those named in ``files`` are asked of their files.
-    A unit that is gone meanwhile is left out.
+    ``known`` is what was made of them before. Those named in ``files`` are asked of their files,
+    those in ``checks`` of their checks, which ``microvm@`` always is. A unit that is gone meanwhile
+    is left out.
     """
     asked = list(listed)
     answers: Answers = {unit.name: {} for unit in asked}
 
     def on_state(unit: Unit) -> Iterator[str]:
-        return units.questions_on_state(unit, known.get(unit.name), files=unit.name in files)
+        check = unit.template is Template.MICROVM or unit.name in checks
+        before = known.get(unit.name)
+        return units.questions_on_state(unit, before, files=unit.name in files, check=check)
 
     def on_check(unit: Unit) -> Iterator[str]:
         return units.questions_on_check(unit, known.get(unit.name), answers[unit.name])

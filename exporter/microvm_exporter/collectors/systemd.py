@@ -97,6 +97,17 @@ class SystemdCollector:
         self._failure = None
         return self._book.table()
 
+    def mind(self, checks: frozenset[str]) -> UnitTable:
+        """Give the units with the checks of these, beside those of ``microvm@``, from now on.
+
+        It asks where that is not known yet. Raises `CollectorError`.
+        """
+        try:
+            self._book.mind(checks)
+        except BusError as error:
+            raise self._failed(self._explain.asking(error)) from error
+        return self._book.table()
+
     def close(self) -> None:
         """End the connection, and a look under way with it. There are no looks afterwards."""
         self._bus.close()
@@ -139,7 +150,8 @@ class SystemdCollector:
             return
         # Each time: it is cheap, and then there is no state of systemd's to keep track of.
         self._bus.subscribe()
-        self._book.read_wants()
+        if depth is not _Depth.TOLD or not self._book.has_wants:
+            self._book.read_wants()
         if depth is not _Depth.ALL:
             self._book.ask_files()
         if depth is not _Depth.TOLD:

@@ -69,15 +69,17 @@ def follow(known: Unit, told: Mapping[str, Any]) -> Unit | None:
     )
 
 
-def questions_on_state(unit: Unit, known: Unit | None, *, files: bool) -> Iterator[str]:
+def questions_on_state(
+    unit: Unit, known: Unit | None, *, files: bool, check: bool
+) -> Iterator[str]:
     """Name what to ask of a unit as it is in the list.
 
     ``known`` is what the last look made of it. ``files`` tells whether it is the unit's turn to be
-    asked of its files, which has PID 1 look at the disk.
+    asked of its files, which has PID 1 look at the disk; ``check`` whether its check matters.
     """
     if files:
         yield "NeedDaemonReload"
-    if unit.active_state in _AT_REST:
+    if check and unit.active_state in _AT_REST:
         # Whether there was another check since the one that failed, or how the last one ended.
         yield "ConditionTimestamp" if _was_skipped(known) else "ConditionResult"
     if unit.template is Template.MICROVM:
@@ -97,11 +99,12 @@ def questions_on_check(unit: Unit, known: Unit | None, answers: Mapping[str, Any
     are not asked: it has the one of its template, and on a healthy host most of them are unmet.
     A unit may be unloaded between the questions, but then a signal says so.
     """
-    if unit.active_state not in _AT_REST or answers.get("ConditionResult") is True:
+    if answers.get("ConditionResult") is False:
+        yield "ConditionTimestamp"
+    elif answers.get("ConditionTimestamp") not in (None, _micro(known)):
+        yield "ConditionResult"
+    else:
         return
-    if _was_skipped(known) and answers.get("ConditionTimestamp") == _micro(known):
-        return
-    yield from ("ConditionResult", "ConditionTimestamp")
     if unit.template is Template.MICROVM:
         yield "Conditions"
 
@@ -126,12 +129,9 @@ def complete(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Unit
     # A unit that runs has passed its check.
     if unit.active_state not in _AT_REST or answers.get("ConditionResult") is True:
         return replace(unit, condition_result=True)
-    if "ConditionResult" not in answers:
+    if "ConditionTimestamp" in answers and "ConditionResult" not in answers:
         return replace(
-            unit,
-            condition_result=before.condition_result,
-            condition_timestamp=before.condition_timestamp,
-            conditions=before.conditions,
+            unit, condition_timestamp=before.condition_timestamp, conditions=before.conditions
         )
     at = _seconds(answers.get("ConditionTimestamp", 0))
     conditions = _conditions(answers.get("Conditions", ())) if at else ()

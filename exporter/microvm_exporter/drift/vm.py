@@ -162,6 +162,20 @@ class Vm:
         )
 
     @cached_property
+    def helpers(self) -> frozenset[str]:
+        """The helper units that it has, had or will have a device for.
+
+        The condition of any other is unmet on a healthy host, so nobody wants to know of it.
+        """
+        runners = (self.state.current_runner, self.state.booted_runner) if self.state else ()
+        templates = {HELPER[kind] for kind, _ in self.claims}
+        if any(runner.pci for runner in runners if runner):
+            templates.add(Template.PCI)
+        if any(runner.virtiofs for runner in runners if runner):
+            templates.add(Template.VIRTIOFSD)
+        return frozenset(f"{template}{self.name}.service" for template in templates)
+
+    @cached_property
     def holds(self) -> frozenset[Device]:
         """The devices that may be in use: what makes them is up, or on its way up or down."""
         return frozenset(device for device in self.claims if device[0] in self._holding)
