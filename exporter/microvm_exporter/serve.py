@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Final
 
 from microvm_exporter import __version__
@@ -28,6 +30,8 @@ __all__ = ["serve"]
 _TURN: Final = 0.001
 """Seconds for which a thread may keep the interpreter from another."""
 
+_M_ARENA_MAX: Final = -8  # mallopt(3)
+
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _STOP_MAX: Final = 0.8
 
@@ -39,6 +43,7 @@ def serve(config: ServeConfig) -> None:
     # A look is seconds of Python on a big host, and a scrape waits for its turn at the interpreter:
     # at 5 ms a turn, the default, the 95th percentile of a scrape was three times as high.
     sys.setswitchinterval(_TURN)
+    _share_heap()
     # Before any thread starts, because they inherit it: only the one that waits for the signals
     # gets them, and no handler interrupts another.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
@@ -164,6 +169,12 @@ class _Refresher:
         for kind, vm, thing in sorted(new):
             _log.debug("found", extra={"kind": kind, "vm": vm, "object": thing})
         self._findings = findings
+
+
+def _share_heap() -> None:
+    """Have all threads allocate from one heap: glibc gives each its own, which costs 4 MB here."""
+    with suppress(AttributeError):  # another C library has no such thing
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _await_signal(stop: threading.Event) -> None:

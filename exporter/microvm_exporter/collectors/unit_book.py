@@ -37,6 +37,10 @@ _TOLD: Final = attrgetter(
 """What signals tell of a unit, or lead to."""
 
 
+_BATCH: Final = 1000
+"""How many units are asked about at a time: what is known of them only meanwhile adds up."""
+
+
 class UnitBook:
     """Units by name, as they were last told of. Methods that ask raise `BusError`.
 
@@ -123,6 +127,7 @@ class UnitBook:
         same = {n: unit for n, unit in there.items() if n not in moved and n not in unsure}
         if len(same) < len(self._units) or unsure:
             self._misnamed -= heard.gone
+            self._unreadable -= heard.gone | told.keys() | heard.new
             self._turn_to(same, moved | self._look_up(unsure), told=told)
         return frozenset(told.keys() | heard.new | heard.gone)
 
@@ -192,19 +197,23 @@ class UnitBook:
         files: Collection[str] = (),
     ) -> None:
         """Complete those that are to be asked, and take the place of what was known."""
-        before = self._units
-        found, unreadable = interview(
-            self._bus, asked.values(), known=before, told=told, files=files, checks=self._minded
-        )
-        self._unreadable = (self._unreadable - asked.keys()) | unreadable
-        # One that turns out as it was stays the record that it was.
-        kept = {n: before[n] if before.get(n) == unit else unit for n, unit in found.items()}
-        self._units = {**same, **kept}
-        for name in before.keys() - self._units.keys():
+        before, now, left = self._units, dict(same), list(asked.values())
+        while left:
+            batch, left = left[:_BATCH], left[_BATCH:]
+            found, unreadable = interview(
+                self._bus, batch, known=before, told=told, files=files, checks=self._minded
+            )
+            self._unreadable |= unreadable
+            for name, unit in found.items():
+                # One that turns out as it was stays the record that it was.
+                known = before.get(name)
+                kept = known if known is not None and known == unit else unit
+                now[kept.name] = kept
+                if unit.condition_result:
+                    self._checks.settle(name)
+        for name in before.keys() - now.keys():
             self._checks.part(before[name])
-        for name, unit in found.items():
-            if unit.condition_result:
-                self._checks.settle(name)
+        self._units = now
 
     def _read(self, signals: Mapping[str, Values]) -> dict[str, Mapping[str, Any]]:
         """Read what signals carry, by the names of units that are to be known."""
