@@ -38,7 +38,7 @@ class Exporter:
     ``url`` is where it is reached from outside.
     """
 
-    def __init__(self, machine: Machine, *flags: str, interval: str = "200ms") -> None:
+    def __init__(self, machine: Machine, *flags: str, interval: str = "100ms") -> None:
         self._machine = machine
         command = (COMMAND, "serve", f"--collect.interval={interval}", *flags)
         self.process = machine.popen(*command, user=USER, env=_measured(machine))
