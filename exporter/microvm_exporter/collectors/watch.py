@@ -16,7 +16,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Hashable, Iterator
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -79,10 +79,22 @@ class WatchesLost(Exception):
 
 @dataclass(slots=True)
 class _Watched:
+    """What is watched under a key: the steps of the way to it, and the directory itself."""
+
     path: str
     contents: bool
     way: bool
-    marks: tuple[_Mark, ...] = ()
+    steps: tuple[_Mark, ...] = ()
+    directory: int | None = None
+
+    def marks(self) -> Iterator[_Mark]:
+        yield from self.steps
+        if self.directory is not None:
+            yield self.directory, None
+
+    def remember(self, marks: Collection[_Mark]) -> None:
+        self.steps = tuple(mark for mark in marks if mark[1] is not None)
+        self.directory = next((wd for wd, name in marks if name is None), None)
 
 
 class Watcher:
@@ -95,7 +107,9 @@ class Watcher:
     def __init__(self) -> None:
         self.blind: set[Hashable] = set()
         self._watched: dict[Hashable, _Watched] = {}
-        self._keys: dict[int, dict[bytes | None, set[Hashable]]] = {}
+        # Most watches have a single key, and are for the contents: thousands need to be small.
+        self._owners: dict[int, Hashable] = {}
+        self._shared: dict[int, dict[bytes | None, set[Hashable]]] = {}
         self._fd: int = _libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
         if self._fd < 0:
             code = ctypes.get_errno()
@@ -116,16 +130,18 @@ class Watcher:
         What is not there is no error. Raises `WatchesLost` when there are no more watches, and
         `OSError` when something may not be watched: the rest is watched then nevertheless.
         """
-        before = self._watched.get(key)
-        marks = before.marks if before else ()
-        self._watched[key] = _Watched(path, contents, way, marks)
+        watched = self._watched.get(key)
+        if watched is None:
+            self._watched[key] = _Watched(path, contents, way)
+        elif (watched.path, watched.contents, watched.way) != (path, contents, way):
+            watched.path, watched.contents, watched.way = path, contents, way
         self._place(key)
 
     def forget(self, key: Hashable) -> None:
         """Watch no more what was watched under the key, if anything was."""
         self.blind.discard(key)
         watched = self._watched.pop(key, None)
-        for mark in watched.marks if watched else ():
+        for mark in watched.marks() if watched else ():
             self._leave(mark, key)
 
     def read(self) -> set[tuple[Hashable, str | None]]:
@@ -138,9 +154,7 @@ class Watcher:
         told: set[tuple[Hashable, str | None]] = set()
         stale: set[Hashable] = set()
         for wd, mask, name in self._events():
-            keys = self._keys.get(wd)
-            if keys is None:
-                continue  # it came too late, of a watch that was taken away
+            keys = self._keys(wd)
             if name:
                 told.update((key, os.fsdecode(name)) for key in keys.get(None, ()))
                 stale.update(keys.get(name, ()))
@@ -176,6 +190,12 @@ class Watcher:
                 count += 1
                 yield wd, mask, data[start:end].rstrip(b"\0")
 
+    def _keys(self, wd: int) -> Mapping[bytes | None, Collection[Hashable]]:
+        """Give the keys of a watch by name; none when it was taken away since the event."""
+        if wd in self._owners:
+            return {None: (self._owners[wd],)}
+        return self._shared.get(wd, {})
+
     def _renew(self, keys: set[Hashable]) -> None:
         for key in keys:
             try:
@@ -196,7 +216,9 @@ class Watcher:
             self.blind.add(key)
             raise
         finally:
-            old, watched.marks = watched.marks, tuple(marks)
+            old = tuple(watched.marks())
+            if old != tuple(marks):
+                watched.remember(marks)
             for mark in old:
                 if mark not in marks:
                     self._leave(mark, key)
@@ -231,18 +253,27 @@ class Watcher:
 
     def _enter(self, mark: _Mark, key: Hashable) -> None:
         wd, name = mark
-        self._keys.setdefault(wd, {}).setdefault(name, set()).add(key)
+        if name is None and wd not in self._shared and self._owners.setdefault(wd, key) == key:
+            return
+        names = self._shared.setdefault(wd, {})
+        if wd in self._owners:
+            names[None] = {self._owners.pop(wd)}
+        names.setdefault(name, set()).add(key)
 
     def _leave(self, mark: _Mark, key: Hashable) -> None:
         """Undo `_enter`. A watch that nobody needs is given back, if it did not go by itself."""
         wd, name = mark
-        names = self._keys[wd]
-        names[name].remove(key)
-        if not names[name]:
-            del names[name]
-        if not names:
-            del self._keys[wd]
-            _libc.inotify_rm_watch(self._fd, wd)
+        if wd in self._owners:
+            del self._owners[wd]
+        else:
+            names = self._shared[wd]
+            names[name].remove(key)
+            if not names[name]:
+                del names[name]
+            if names:
+                return
+            del self._shared[wd]
+        _libc.inotify_rm_watch(self._fd, wd)
 
 
 def _steps(path: str) -> Iterator[tuple[str, bytes]]:
