@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -77,7 +78,7 @@ def read_runner(name: str, *, dir_fd: int, tally: Tally) -> Runner | None:
 
 
 def _read_members(fd: int, tally: Tally) -> Runner:
-    files = frozenset(member for member in _MEMBERS if exists(member, dir_fd=fd))
+    files = _share(tuple(member for member in _MEMBERS if exists(member, dir_fd=fd)))
     return Runner(
         files=files,
         interfaces=_read_interfaces(fd, files, tally),
@@ -85,6 +86,12 @@ def _read_members(fd: int, tally: Tally) -> Runner:
         virtiofs=_VIRTIOFS in files and has_entry(_VIRTIOFS, dir_fd=fd),
         hypervisor=_read_hypervisor(fd, tally),
     )
+
+
+@cache
+def _share(members: tuple[str, ...]) -> frozenset[str]:
+    """Give the runners that have the same members the same set: of a thousand, most do."""
+    return frozenset(members)
 
 
 def _read_interfaces(fd: int, files: frozenset[str], tally: Tally) -> tuple[Interface, ...]:
@@ -119,7 +126,7 @@ def _read_hypervisor(fd: int, tally: Tally) -> str | None:
     except OSError:
         tally.unreadable += 1
         return None
-    return name if name in _HYPERVISORS else None
+    return next((known for known in _HYPERVISORS if known == name), None)
 
 
 def _find_in_store_name(fd: int) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -177,17 +178,12 @@ class StateDirectory:
     ) -> Collection[str]:
         names, beyond = take_first(self._candidates(fd), self._limit, prefer)
         self._beyond = replace(self._beyond, limit=beyond)
-        before = self._known
-        self._known = {name: self._look(name, fd, before.get(name)) for name in sorted(names)}
-        for name in before.keys() - self._known.keys():
-            self._watches.forget((Place.VM, name))
+        gone = self._known.keys() - names
+        for name in gone:
+            self._forget(name)
+        unexplained = gone.union(name for name in sorted(names) if not self._look(name, fd))
         if compare:
-            differ = {
-                name
-                for name in before.keys() | self._known.keys()
-                if not _explained(before.get(name), self._known.get(name))
-            }
-            self.missed.suspect(differ - self._touched)
+            self.missed.suspect(unexplained - self._touched)
         return self._known.keys()
 
     def _candidates(self, fd: int) -> Iterator[str]:
@@ -211,22 +207,31 @@ class StateDirectory:
             self._odd.discard(name)
             candidate = _is_candidate(name, fd)
             if candidate and is_instance_name(name):
-                self._known[name] = self._look(name, fd, self._known.get(name))
+                self._look(name, fd)
                 continue
             if candidate:
                 self._odd.add(name)
-            if self._known.pop(name, None):
-                self._watches.forget((Place.VM, name))
+            if name in self._known:
+                self._forget(name)
         return frozenset(self._touched)
 
-    def _look(self, name: str, fd: int, old: _Known | None) -> _Known:
+    def _look(self, name: str, fd: int) -> bool:
+        """Look at a VM, and tell whether it differs at most in what no event tells."""
+        name = sys.intern(name)  # unit files and gcroots have it too
         path = self._path_of(name)
         watched = self._watches.watch((Place.VM, name), path, way=False)
-        look = read_vm(path, dir_fd=fd)
+        look = read_vm(name, path, dir_fd=fd)
+        old = self._known.get(name)
         if old and is_same(old.look.state, look.state):
             look = replace(look, state=old.look.state)
         readable = look.state is None or look.state.readable
-        return _Known(look, watched and readable)
+        new = _Known(look, watched and readable)
+        self._known[name] = new
+        return _explained(old, new)
+
+    def _forget(self, name: str) -> None:
+        del self._known[name]
+        self._watches.forget((Place.VM, name))
 
     def _path_of(self, name: str) -> str:
         return f"{self._path.rstrip('/')}/{name}"
@@ -253,10 +258,10 @@ def _is_candidate(name: str, fd: int) -> bool:
     return stat.S_ISDIR(mode) or stat.S_ISLNK(mode)
 
 
-def _explained(old: _Known | None, new: _Known | None) -> bool:
-    """Tell whether two looks differ at most in what no event tells."""
-    if old is None or new is None:
+def _explained(old: _Known | None, new: _Known) -> bool:
+    if old is None:
         return False
     if not old.watched or old.look.directory != new.look.directory:
         return True  # another directory: behind a link, or mounted
-    return tell(old.look.state) == tell(new.look.state)
+    same = old.look.state is new.look.state
+    return same or tell(old.look.state) == tell(new.look.state)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
 from microvm_exporter.collectors.runner import read_runner
 from microvm_exporter.collectors.untrusted import (
@@ -27,32 +27,31 @@ class VmLook:
     """What came of a look.
 
     ``state`` is None when there is no directory. ``directory`` and ``targets`` are what the path,
-    and the targets of the links in it, led to then. ``unreadable`` counts as in
-    `microvm_exporter.model.Leftouts`.
+    and the targets of the links in it, led to then: hashes, as there are thousands to be kept.
+    ``unreadable`` counts as in `microvm_exporter.model.Leftouts`.
     """
 
     state: VmState | None
-    directory: Fingerprint
-    targets: Mapping[str, Fingerprint] = field(default_factory=dict)
+    directory: int
+    targets: int = hash(())
     unreadable: int = 0
 
     def is_where_it_led(self, path: str) -> bool:
         """Tell whether the path and the links lead to the same as then: no event would tell."""
-        return identify(path) == self.directory and all(
-            fingerprint(target) == seen for target, seen in self.targets.items()
+        return hash(identify(path)) == self.directory and self.targets == hash(
+            tuple(fingerprint(target) for target in _targets(self.state))
         )
 
 
-def read_vm(path: str, *, dir_fd: int) -> VmLook:
-    """Read the directory that has the last component of the path as its name under ``dir_fd``."""
-    name = path.rpartition("/")[2]
+def read_vm(name: str, path: str, *, dir_fd: int) -> VmLook:
+    """Read the directory at the path, which is called ``name`` under ``dir_fd``."""
     tally = Tally()
-    directory = identify(name, dir_fd=dir_fd)
+    directory = hash(identify(name, dir_fd=dir_fd))
     try:
         with open_directory(name, dir_fd=dir_fd) as fd:
-            targets: dict[str, Fingerprint] = {}
-            state = _look_into(path, fd, targets, tally)
-            return VmLook(state, directory, targets, tally.unreadable)
+            behind: dict[str, Fingerprint] = {}
+            state = _look_into(name, path, fd, behind, tally)
+            return VmLook(state, directory, hash(tuple(behind.values())), tally.unreadable)
     except OSError as error:
         if not is_missing(error):
             unreadable = VmState(name, path, readable=False)
@@ -88,17 +87,20 @@ def _links(state: VmState | None) -> Iterator[Symlink]:
                 yield link
 
 
-def _look_into(path: str, fd: int, targets: dict[str, Fingerprint], tally: Tally) -> VmState:
+def _look_into(
+    name: str, path: str, fd: int, behind: dict[str, Fingerprint], tally: Tally
+) -> VmState:
     current, booted, toplevel = (
-        _read_link(f"{path}/{member}", fd, targets) for member in ("current", "booted", "toplevel")
+        _read_link(f"{path}/{member}", fd, behind) for member in ("current", "booted", "toplevel")
     )
     current_runner = _runner_behind(current, "current", fd, tally)
     if current and booted and booted.target == current.target:
+        booted = replace(booted, target=current.target)  # one string is enough
         booted_runner = current_runner
     else:
         booted_runner = _runner_behind(booted, "booted", fd, tally)
     return VmState(
-        name=path.rpartition("/")[2],
+        name=name,
         path=path,
         current=current,
         booted=booted,
@@ -109,16 +111,24 @@ def _look_into(path: str, fd: int, targets: dict[str, Fingerprint], tally: Tally
     )
 
 
-def _read_link(path: str, fd: int, targets: dict[str, Fingerprint]) -> Symlink | None:
-    """Read a link, and note what its target is."""
+def _read_link(path: str, fd: int, behind: dict[str, Fingerprint]) -> Symlink | None:
+    """Read a link, and note what is behind its target."""
     found = read_symlink(path, dir_fd=fd)
     if found is None:
         return None
-    link, behind = found
-    directory = path.rpartition("/")[0]
-    target = link.target if link.target.startswith("/") else f"{directory}/{link.target}"
-    targets.setdefault(target, behind)
+    link, seen = found
+    behind.setdefault(_target(link), seen)
     return link
+
+
+def _targets(state: VmState | None) -> Iterable[str]:
+    return dict.fromkeys(map(_target, _links(state)))
+
+
+def _target(link: Symlink) -> str:
+    if link.target.startswith("/"):
+        return link.target
+    return f"{link.path.rpartition('/')[0]}/{link.target}"
 
 
 def _runner_behind(link: Symlink | None, name: str, fd: int, tally: Tally) -> Runner | None:
