@@ -1,11 +1,11 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo bench docs format clean
+.PHONY: help setup test demo bench bench-scale docs format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
-		printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
+		printf '  make %-11s %s\n' "$$name" "$$text"; done
 
 setup: ## system packages, .venv with the package, and the tools that the tests run
 	@scripts/setup
@@ -17,8 +17,11 @@ test: setup ## all tests, the linters among them, with the coverage of the packa
 demo: setup ## a disposable host with drift, its report and metrics (ends by itself with DEMO_SECONDS=5)
 	@PYTHONPATH=tests $(PYTHON) -m host.demo
 
-bench: setup ## refresh and scrape with 1,000 VMs, beside node_exporter's systemd collector
+bench: setup ## what it costs with 1,000 VMs, and node_exporter's systemd collector there
 	@PYTHONPATH=tests $(PYTHON) -m host.bench
+
+bench-scale: setup ## how that grows from 1,000 to 5,000 VMs
+	@PYTHONPATH=tests $(PYTHON) -m host.bench scale
 
 docs: setup ## docs/metrics.md and the README's flags, from what the code declares
 	$(PYTHON) scripts/docs.py

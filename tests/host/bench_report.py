@@ -1,44 +1,36 @@
-"""What ``make bench`` found, as two tables in Markdown, and whether the targets are reached."""
+"""What ``make bench`` found, as tables in Markdown, and whether the targets are reached."""
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from host.measure import Memory, Scrapes
 
-REFRESH_TARGET = 3.0  # seconds, at the median
-SCRAPE_TARGET = 0.010  # seconds, at the median
-MEMORY_TARGET = 120e6  # bytes, at any moment
+Show = Callable[[float], str]
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
-    """A refresh: seconds from its begin until it is served, and those of each collector.
+class Figure(NamedTuple):
+    """A value, how to show it, and a target if there is one: to be no more, or no less."""
 
-    ``complete`` tells that every collector brought something, ``served`` is a Unix time.
-    """
+    name: str
+    value: float
+    show: Show
+    target: float | None = None
+    at_least: bool = False
 
-    total: float
-    collectors: Mapping[str, float]
-    complete: bool
-    served: float
-
-
-@dataclass(frozen=True, slots=True)
-class Refreshes:
-    """The exporter's looks, beside the first: seconds from the start to it, and memory then."""
-
-    first: float
-    first_memory: Memory
-    looks: Sequence[Look]
+    @property
+    def reached(self) -> bool:
+        """Also when there is no target."""
+        if self.target is None:
+            return True
+        return self.value >= self.target if self.at_least else self.value <= self.target
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How an exporter served, and what a look at the host cost: a refresh, or a scrape.
+    """How an exporter served, and what 15 s of being scraped once cost.
 
     Costs are seconds of processor time, by process: its own, and those that it has work.
     """
@@ -49,92 +41,119 @@ class Load:
     memory: Memory
 
 
-class Goal(NamedTuple):
-    """A value that is to be no more than its target."""
-
-    name: str
-    value: float
-    target: float
-    show: Callable[[float], str]
-
-    @property
-    def reached(self) -> bool:
-        return self.value <= self.target
-
-
 @dataclass(frozen=True, slots=True)
 class Result:
-    """All that was measured. ``title`` tells on how large a host, ``busy`` how quiet a machine.
+    """All that was measured. ``title`` tells on how large a host.
 
-    That is the share of its cores that was in use before, by whatever else runs there.
+    ``ours`` and ``theirs`` are None where node_exporter was not run.
     """
 
     title: str
-    busy: float
-    refreshes: Refreshes
-    ours: Load
-    theirs: Load
+    figures: Sequence[Figure]
+    ours: Load | None = None
+    theirs: Load | None = None
 
     @property
-    def goals(self) -> Sequence[Goal]:
-        looks = self.refreshes.looks
-        refresh = statistics.median(look.total for look in looks)
-        scrape = max(self.ours.plain.median, self.ours.gzip.median)
-        peak = self.ours.memory.peak
-        return (
-            Goal(f"full refresh, median of {len(looks)}", refresh, REFRESH_TARGET, _time),
-            Goal("scrape, median, plain or with gzip", scrape, SCRAPE_TARGET, _time),
-            Goal("memory, most at any moment", peak, MEMORY_TARGET, _size),
-        )
+    def reached(self) -> bool:
+        return all(figure.reached for figure in self.figures)
 
 
 def report(result: Result) -> str:
-    """Both tables, with a line feed at the end."""
-    return _table(_beside(result)) + "\n" + _table(_alone(result))
+    """All tables, with a line feed at the end."""
+    alone = _table(_alone(result))
+    if result.ours is None or result.theirs is None:
+        return alone
+    return _table(_beside(result.title, result.ours, result.theirs)) + "\n" + alone
 
 
-def _beside(result: Result) -> Iterator[tuple[str, ...]]:
-    ours, theirs = result.ours, result.theirs
-    yield result.title, "ratio", "microvm-exporter", "node_exporter"
+def report_growth(small: Result, large: Result, factor: float) -> tuple[str, bool]:
+    """A table of how the figures grow with the number of VMs, and whether none grows faster."""
+    before = {figure.name: figure for figure in small.figures}
+    rows = [(before[figure.name], figure) for figure in large.figures if figure.name in before]
+    lines = [_growth(*row, factor) for row in rows]
+    head = (("figure", small.title, large.title, "growth", f"≤ {factor:g}"), _RULES)
+    return _table([*head, *lines]), all(line[-1] != "missed" for line in lines)
+
+
+_RULES = ("---", "--:", "--:", "--:", "---")
+
+
+def _growth(small: Figure, large: Figure, factor: float) -> tuple[str, ...]:
+    shown = small.name, small.show(small.value), large.show(large.value)
+    if min(small.value, large.value) <= 0 or small.name.endswith(_NOT_COMPARED):
+        return *shown, "", ""
+    growth = large.value / small.value
+    return *shown, f"{growth:.1f}", "reached" if growth <= factor else "missed"
+
+
+_NOT_COMPARED = ("looks", "MB", "it tells")
+"""The ends of names of figures that are more than one number, or no cost."""
+
+
+def compare(ours: Load, theirs: Load) -> list[Figure]:
+    """The targets that the scrapes of both are about."""
+    faster = theirs.plain.median / ours.plain.median
+    return [
+        Figure("scrape, median, times as fast as node_exporter's", faster, whole, 100, True),
+        *scrapes(ours.plain, ours.gzip),
+    ]
+
+
+def scrapes(plain: Scrapes, gzip: Scrapes) -> list[Figure]:
+    return [
+        Figure("scrape with gzip, median", gzip.median, seconds, 0.005),
+        Figure("scrape, median", plain.median, seconds),
+        Figure("scrape, 99th percentile", plain.p99, seconds),
+    ]
+
+
+def seconds(value: float) -> str:
+    if value >= 1:
+        return f"{value:.2f} s"
+    milliseconds = value * 1e3
+    return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.1f} ms"
+
+
+def size(value: float) -> str:
+    return f"{value / 1e6:.1f} MB" if value >= 1e6 else f"{value / 1e3:.0f} kB"
+
+
+def whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def percent(value: float) -> str:
+    return f"{value:.2%}"
+
+
+def text(shown: str) -> Show:
+    """For a figure that is more than one number."""
+    return lambda _: shown
+
+
+def _beside(title: str, ours: Load, theirs: Load) -> Iterator[tuple[str, ...]]:
+    yield title, "ratio", "microvm-exporter", "node_exporter"
     yield "---", "--:", "--:", "--:"
     for name, value, show in _COMPARED:
         mine, other = value(ours), value(theirs)
         yield name, _ratio(mine, other), show(mine), show(other)
     for process in ours.cost:
         mine, other = ours.cost[process], theirs.cost[process]
-        yield f"processor time a look, {process}", _ratio(mine, other), _time(mine), _time(other)
+        name = f"processor time in 15 s, {process}"
+        yield name, _ratio(mine, other), seconds(mine), seconds(other)
 
 
 def _alone(result: Result) -> Iterator[tuple[str, ...]]:
-    first, looks = result.refreshes.first_memory, result.refreshes.looks
-    yield "microvm-exporter", "measured", "target", ""
+    yield result.title, "measured", "target", ""
     yield "---", "--:", "--:", "---"
-    for goal in result.goals:
-        verdict = "reached" if goal.reached else "missed"
-        yield goal.name, goal.show(goal.value), f"≤ {goal.show(goal.target)}", verdict
-    yield "full refresh, slowest", _time(max(look.total for look in looks)), "", ""
-    for name in looks[0].collectors:
-        median = statistics.median(look.collectors[name] for look in looks)
-        yield f"collector `{name}`, median", _time(median), "", ""
-    yield "from the start to the first snapshot", _time(result.refreshes.first), "", ""
-    yield "memory then, resident", _size(first.resident), "", ""
-    yield "memory then, proportional", _size(first.proportional), "", ""
-    yield "cores in use before, by others", f"{result.busy:.0%}", "", ""
-
-
-def _time(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    milliseconds = seconds * 1e3
-    return f"{milliseconds:.0f} ms" if milliseconds >= 10 else f"{milliseconds:.1f} ms"
-
-
-def _size(value: float) -> str:
-    return f"{value / 1e6:.1f} MB" if value >= 1e6 else f"{value / 1e3:.0f} kB"
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}"
+    for figure in result.figures:
+        if figure.target is None:
+            yield figure.name, figure.show(figure.value), "", ""
+        else:
+            sign = "≥" if figure.at_least else "≤"
+            verdict = "reached" if figure.reached else "missed"
+            target = f"{sign} {figure.show(figure.target)}"
+            yield figure.name, figure.show(figure.value), target, verdict
 
 
 def _ratio(mine: float, other: float) -> str:
@@ -143,17 +162,17 @@ def _ratio(mine: float, other: float) -> str:
     return f"1 : {other / mine:,.0f}" if other >= 10 * mine else f"1 : {other / mine:.1f}"
 
 
-_COMPARED: Sequence[tuple[str, Callable[[Load], float], Callable[[float], str]]] = (
-    ("scrape, median", lambda load: load.plain.median, _time),
-    ("scrape, 99th percentile", lambda load: load.plain.p99, _time),
-    ("scrape with gzip, median", lambda load: load.gzip.median, _time),
-    ("scrape with gzip, 99th percentile", lambda load: load.gzip.p99, _time),
-    ("samples", lambda load: load.plain.samples, _number),
-    ("bytes of a scrape", lambda load: load.plain.size, _size),
-    ("bytes of a scrape with gzip", lambda load: load.gzip.size, _size),
-    ("memory, resident", lambda load: load.memory.resident, _size),
-    ("memory, proportional", lambda load: load.memory.proportional, _size),
-    ("memory, most at any moment", lambda load: load.memory.peak, _size),
+_COMPARED: Sequence[tuple[str, Callable[[Load], float], Show]] = (
+    ("scrape, median", lambda load: load.plain.median, seconds),
+    ("scrape, 99th percentile", lambda load: load.plain.p99, seconds),
+    ("scrape with gzip, median", lambda load: load.gzip.median, seconds),
+    ("scrape with gzip, 99th percentile", lambda load: load.gzip.p99, seconds),
+    ("samples", lambda load: load.plain.samples, whole),
+    ("bytes of a scrape", lambda load: load.plain.size, size),
+    ("bytes of a scrape with gzip", lambda load: load.gzip.size, size),
+    ("memory, resident", lambda load: load.memory.resident, size),
+    ("memory, proportional", lambda load: load.memory.proportional, size),
+    ("memory, most at any moment", lambda load: load.memory.peak, size),
 )
 
 

@@ -52,7 +52,7 @@ def scrape(
     done = machine.run(
         *(str(PYTHON), "-m", "host.measure", str(port), str(count), str(pause), encoding),
         env={"PYTHONPATH": str(CHECKOUT / "tests")},
-        timeout=300,
+        timeout=300 + count * pause,
     )
     return Scrapes(**json.loads(done.stdout))
 
@@ -157,7 +157,7 @@ class NotifySocket:
     path = PurePosixPath("/run/bench-notify")
 
     def __init__(self, machine: Machine) -> None:
-        here = machine.path(self.path)
+        self._here = here = machine.path(self.path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._socket.bind(str(here))
         self._socket.settimeout(1)
@@ -173,6 +173,7 @@ class NotifySocket:
         trace: TracebackType | None,
     ) -> None:
         self._socket.close()
+        self._here.unlink()
 
     def wait(self, service: Inside, timeout: float = 60.0) -> float:
         """Waits for the service's next message; gives the Unix time at which it came."""
@@ -184,7 +185,7 @@ class NotifySocket:
                 continue
             return time.time()
         service.kill()
-        raise MachineError(f"no message from {service.args!r}:\n{service.communicate()[1]}")
+        raise MachineError(f"no message from {service.args!r}")
 
 
 if __name__ == "__main__":
