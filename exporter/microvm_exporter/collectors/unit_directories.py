@@ -7,7 +7,7 @@ something was heard.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -42,17 +42,14 @@ class UnitFiles:
     unreadable: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    content: FamilyEntry
-    watched: bool  # as far as that takes a watch of its own
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Directory:
-    entries: Mapping[str, _Entry]
-    identity: Fingerprint
-    watched: bool
+    """What is known of a directory. ``blind`` are the entries without the watch that they take."""
+
+    entries: dict[str, FamilyEntry] = field(default_factory=dict)
+    blind: set[str] = field(default_factory=set)
+    identity: Fingerprint = ()
+    watched: bool = False
 
 
 class UnitDirectories:
@@ -70,8 +67,8 @@ class UnitDirectories:
         self._store = store
         self._paths: tuple[str, ...] = ()
         self._known: dict[str, _Directory] = {}
-        self._parts: dict[str, tuple[str, str]] = {}  # what is watched of a directory's entries
         self._touched: dict[str, set[str | None]] = {}  # by directory, None for all of it
+        self._changed = False  # since `files` was put together
 
     @property
     def followed(self) -> bool:
@@ -79,7 +76,7 @@ class UnitDirectories:
         return (
             self._watches.active
             and not self._touched
-            and all(known.watched for known in self._known.values())
+            and all(known.watched and not known.blind for known in self._known.values())
         )
 
     def distrust(self) -> None:
@@ -101,15 +98,15 @@ class UnitDirectories:
     def hear_part(self, part: str, name: str | None) -> bool:
         """Take note that an entry of a directory in a unit directory was touched, or itself."""
         about = name is None or is_about_instance(part, name)
-        if about and part in self._parts:
+        directory, _, entry = part.rpartition("/")
+        if about and directory in self._known:
             self.heard += 1
-            self._touch(*self._parts[part])
+            self._touch(directory, entry)
         return about
 
     def read(self, cause: Cause, paths: Sequence[str]) -> None:
         """Bring ``files`` up to date; raise `CollectorError` for one that cannot be listed."""
-        moved = self._paths != tuple(paths)
-        if moved:
+        if self._paths != tuple(paths):
             self._begin(tuple(paths))
         if cause is not Cause.EVENT:
             for path in self._paths:
@@ -122,8 +119,9 @@ class UnitDirectories:
             except CollectorError:
                 self._touch(path, None)
                 raise
-        if todo or moved:
+        if self._changed:
             self._publish()
+            self._changed = False
 
     def _touch(self, path: str, name: str | None) -> None:
         self._touched.setdefault(path, set()).add(name)
@@ -136,11 +134,12 @@ class UnitDirectories:
         for path in set(self._paths).difference(paths):
             self._watches.forget((Place.UNITS, path))
             self._touched.pop(path, None)
-            self._known.pop(path, None)
-            self._forget_parts(path, {})
+            if known := self._known.pop(path, None):
+                self._forget(path, known.entries)
         for path in set(paths).difference(self._known):
             self._touch(path, None)
         self._paths = paths
+        self._changed = True
 
     def _is_uncertain(self, path: str) -> bool:
         """Tell whether there may be changes in a directory that no event tells of."""
@@ -149,46 +148,60 @@ class UnitDirectories:
             not self._watches.active
             or known is None
             or not known.watched
+            or bool(known.blind)
             or identify(path) != known.identity
         )
 
     def _read(self, path: str, *, whole: bool) -> None:
         """Read what was touched in a directory, and then take it for read; or all of it."""
         touched = self._touched.get(path, set())
-        known = self._known.get(path)
-        before = known.entries if known else {}
+        whole = whole or None in touched
+        known = self._known.setdefault(path, _Directory())
         identity = identify(path)
         lasting = self._is_in_store(path)
-        watched = self._watches.watch((Place.UNITS, path), path, contents=not lasting)
-        entries: dict[str, _Entry] = {}
-        for entry in [] if leads_nowhere(identity) else _list(path):
-            old = before.get(entry.name)
-            if old is None or whole or not touched.isdisjoint((None, entry.name)):
-                entries[entry.name] = self._look(path, entry, old, lasting=lasting)
-            else:
-                entries[entry.name] = old
-        self._forget_parts(path, entries)
+        known.watched = self._watches.watch((Place.UNITS, path), path, contents=not lasting)
+        gone = set(known.entries)
+        unexplained: set[str | None] = set()
+        for entry in () if leads_nowhere(identity) else _list(path):
+            gone.discard(entry.name)
+            is_due = whole or entry.name in touched or entry.name not in known.entries
+            if is_due and not self._look(path, known, entry, lasting=lasting):
+                unexplained.add(entry.name)
+        self._remove(path, known, gone)
         if None not in touched:
-            self.missed.suspect(
-                (path, name)
-                for name in (before.keys() | entries.keys()) - touched
-                if _tell(before.get(name)) != _tell(entries.get(name))
-            )
-        watched = watched and all(entry.watched for entry in entries.values())
-        self._known[path] = _Directory(entries, identity, watched)
+            self.missed.suspect((path, name) for name in unexplained.union(gone) - touched if name)
+        self._changed |= known.identity != identity
+        known.identity = identity
         self._touched.pop(path, None)
 
     def _look(
-        self, path: str, entry: os.DirEntry[str], old: _Entry | None, *, lasting: bool
-    ) -> _Entry:
-        watched = True
-        if is_part(entry.name) and not lasting and not self._is_link_into_store(entry):
-            watched = self._watches.watch((Place.PART, entry.path), entry.path, way=False)
-            self._parts[entry.path] = (path, entry.name)
-        content = read_entry(entry)
-        same = {file: file for file in old.content.files} if old else {}
-        files = tuple(same.get(file, file) for file in content.files)
-        return _Entry(replace(content, files=files), watched)
+        self, path: str, known: _Directory, entry: os.DirEntry[str], *, lasting: bool
+    ) -> bool:
+        """Look at an entry, and tell whether it differs at most in what no event tells."""
+        name = entry.name
+        known.blind.discard(name)
+        if is_part(name) and not lasting and not self._is_link_into_store(entry):
+            part = f"{path}/{name}"
+            if not self._watches.watch((Place.PART, part), part, way=False):
+                known.blind.add(name)
+        old = known.entries.get(name)
+        new = read_entry(entry, old)
+        if new is old:
+            return True
+        known.entries[name] = new
+        self._changed = True
+        return _tell(old) == _tell(new)
+
+    def _remove(self, path: str, known: _Directory, names: Collection[str]) -> None:
+        for name in names:
+            del known.entries[name]
+            known.blind.discard(name)
+            self._changed = True
+        self._forget(path, names)
+
+    def _forget(self, path: str, names: Iterable[str]) -> None:
+        for name in names:
+            self._watches.forget((Place.PART, f"{path}/{name}"))
 
     def _is_in_store(self, path: str) -> bool:
         return os.path.realpath(path).startswith(self._store)
@@ -196,19 +209,9 @@ class UnitDirectories:
     def _is_link_into_store(self, entry: os.DirEntry[str]) -> bool:
         return entry.is_symlink() and self._is_in_store(entry.path)
 
-    def _forget_parts(self, path: str, entries: Mapping[str, _Entry]) -> None:
-        gone = [
-            part
-            for part, (directory, name) in self._parts.items()
-            if directory == path and name not in entries
-        ]
-        for part in gone:
-            del self._parts[part]
-            self._watches.forget((Place.PART, part))
-
     def _publish(self) -> None:
         # /lib is a link to /usr/lib: each directory counts once, by its first name.
-        distinct: dict[Fingerprint, Mapping[str, _Entry]] = {}
+        distinct: dict[Fingerprint, Mapping[str, FamilyEntry]] = {}
         for path in self._paths:
             known = self._known[path]
             distinct.setdefault(known.identity, known.entries)
@@ -221,9 +224,9 @@ class UnitDirectories:
         self.files = replace(new, **kept)
 
 
-def _list(path: str) -> list[os.DirEntry[str]]:
+def _list(path: str) -> Iterator[os.DirEntry[str]]:
     try:
-        return list_family(path)
+        yield from list_family(path)
     except OSError as error:
         raise CollectorError(
             f"cannot list the unit directory {path}: {error.strerror}; "
@@ -231,25 +234,24 @@ def _list(path: str) -> list[os.DirEntry[str]]:
         ) from error
 
 
-def _tell(entry: _Entry | None) -> object:
+def _tell(entry: FamilyEntry | None) -> object:
     """Give what is known by events alone, for a comparison: not what links lead to."""
     if entry is None:
         return None
-    fragment = entry.content.fragment
-    own = fragment if fragment and fragment.own else None
-    return own, [file.path for file in entry.content.files]
+    own = entry.fragment if entry.fragment and entry.fragment.own else None
+    return own, [file.path for file in entry.files]
 
 
-def _combine(directories: Sequence[Mapping[str, _Entry]]) -> UnitFiles:
+def _combine(directories: Sequence[Mapping[str, FamilyEntry]]) -> UnitFiles:
     """Put the directories together: of each unit, systemd takes the first file by its name."""
-    contents = [entry.content for entries in directories for entry in entries.values()]
+    every = [entry for entries in directories for entry in entries.values()]
     fragments = {
-        name: entry.content.fragment
+        name: entry.fragment
         for entries in reversed(directories)
         for name, entry in entries.items()
-        if entry.content.fragment
+        if entry.fragment
     }
-    files = (file for content in contents for file in content.files)
+    files = (file for entry in every for file in entry.files)
     unread = sum(not fragment.readable for fragment in fragments.values())
     return UnitFiles(
         templates={
@@ -264,7 +266,7 @@ def _combine(directories: Sequence[Mapping[str, _Entry]]) -> UnitFiles:
             and any(condition.negate for condition in fragment.conditions)
         ),
         entries=tuple(sorted(files, key=lambda file: file.path)),
-        unreadable=unread + sum(content.unreadable for content in contents),
+        unreadable=unread + sum(entry.unreadable for entry in every),
     )
 
 

@@ -6,6 +6,7 @@ They are root's. On NixOS they are links into the store.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -78,20 +79,32 @@ def is_part(name: str) -> bool:
     return name.endswith(_PARTS)
 
 
-def list_family(directory: str) -> list[os.DirEntry[str]]:
-    """List what can be about the family, without a look at the other thousand units of a host."""
+def list_family(directory: str) -> Iterator[os.DirEntry[str]]:
+    """List what can be about the family, without a look at the other thousand units of a host.
+
+    One at a time: thousands of them, with what they remember of their files, take megabytes.
+    """
     with os.scandir(directory) as entries:
-        return [entry for entry in entries if is_about_family(entry.name)]
+        yield from (entry for entry in entries if is_about_family(entry.name))
 
 
-def read_entry(entry: os.DirEntry[str]) -> FamilyEntry:
-    """Read an entry about the family; one that is gone since it was listed tells nothing."""
+def read_entry(entry: os.DirEntry[str], old: FamilyEntry | None = None) -> FamilyEntry:
+    """Read an entry about the family; one that is gone since it was listed tells nothing.
+
+    Gives the old one, and the old records of files, as far as they still say the same.
+    """
     tally = Tally()
     fragment = None
     # A file that leads nowhere is none: systemd takes the next one by its name.
     if _is_fragment(entry.name) and not _is_dangling(entry):
         fragment = _read_fragment(entry)
-    return FamilyEntry(fragment, tuple(_find_instances(entry, tally)), tally.unreadable)
+    before = {file.path: file for file in old.files} if old else {}
+    files = tuple(
+        before[file.path] if before.get(file.path) == file else file
+        for file in _find_instances(entry, tally)
+    )
+    new = FamilyEntry(fragment, files, tally.unreadable)
+    return old if old == new else new
 
 
 # ----------------------------------------------------------------------------------- unit files
@@ -168,33 +181,36 @@ def _find_instances(entry: os.DirEntry[str], tally: Tally) -> Iterator[UnitFile]
     """Find what names an instance: its unit file, its drop-ins, the links that pull it in."""
     owner, _, suffix = entry.name.rpartition(".")
     if suffix == "service" and (unit := parse_unit_name(entry.name)):
-        yield _record(entry, UnitFileKind.UNIT, *unit)
+        yield _record(entry, UnitFileKind.UNIT, entry.name, unit[1])
     elif suffix == "d" and (unit := parse_unit_name(owner)):
         for file in _list_drop_ins(entry, tally):
-            yield _record(file, UnitFileKind.DROP_IN, *unit)
+            yield _record(file, UnitFileKind.DROP_IN, owner, unit[1])
     elif entry.name.endswith(_DEPENDENCIES):
         for link in _list_part(entry.path, tally):
-            if unit := parse_unit_name(link.name) or parse_unit_name(owner):
-                yield _record(link, UnitFileKind.WANTS, *unit)
+            for name in (link.name, owner):
+                if unit := parse_unit_name(name):
+                    yield _record(link, UnitFileKind.WANTS, name, unit[1])
+                    break
 
 
-def _record(entry: os.DirEntry[str], kind: UnitFileKind, template: Template, vm: str) -> UnitFile:
-    return UnitFile(entry.path, kind, f"{template}{vm}.service", vm, _is_dangling(entry))
+def _record(entry: os.DirEntry[str], kind: UnitFileKind, unit: str, vm: str) -> UnitFile:
+    vm = sys.intern(vm)  # each VM has several
+    return UnitFile(entry.path, kind, unit, vm, _is_dangling(entry))
 
 
-def _list_drop_ins(directory: os.DirEntry[str], tally: Tally) -> list[os.DirEntry[str]]:
+def _list_drop_ins(directory: os.DirEntry[str], tally: Tally) -> Iterator[os.DirEntry[str]]:
     """List what systemd reads from a ``.d`` directory; one that leads nowhere stands for itself."""
     if _is_dangling(directory):
-        return [directory]
-    return [file for file in _list_part(directory.path, tally) if file.name.endswith(".conf")]
+        yield directory
+        return
+    yield from (file for file in _list_part(directory.path, tally) if file.name.endswith(".conf"))
 
 
-def _list_part(path: str, tally: Tally) -> list[os.DirEntry[str]]:
+def _list_part(path: str, tally: Tally) -> Iterator[os.DirEntry[str]]:
     """List a directory inside a unit directory, but for names that cannot be shown."""
     try:
         with os.scandir(path) as entries:
-            return [entry for entry in entries if entry.name.isprintable()]
+            yield from (entry for entry in entries if entry.name.isprintable())
     except OSError as error:
         if not is_missing(error):
             tally.unreadable += 1
-        return []
