@@ -6,7 +6,8 @@ Their directory is root's.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Mapping
+import sys
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -104,12 +105,11 @@ class Gcroots:
         self._identity = identify(self._directory)
         self._watched = self._watches.watch((Place.GCROOTS, ""), self._directory)
         before = {link.path: link for links in self.links.values() for link in links.values()}
-        found = list(self._list())
-        self._take([_keep(before.get(link.path), link) for link in found], prefer)
+        found = [_keep(before.get(link.path), link) for link in self._list()]
         if cause is Cause.RESYNC and None not in touched:
-            changed = set(map(_tell, found)) ^ set(map(_tell, before.values()))
             heard = {f"{self._directory}/{name}" for name in touched}
-            self.missed.suspect({path for path, _, _ in changed} - heard)
+            self.missed.suspect(_differ(before, found) - heard)
+        self._take(found, prefer)
         self._touched = set()
 
     def _take(self, found: list[Symlink], prefer: Collection[str]) -> None:
@@ -117,12 +117,13 @@ class Gcroots:
         for link in found:
             member, vm = _classify(link)
             kinds[member][vm] = link
-        names = {vm for links in kinds.values() for vm in links}
-        valid = {vm for vm in names if is_instance_name(vm)}
-        taken, beyond = take_first(valid, self._limit, [prefer])
-        self.left_out = Leftouts(limit=beyond, name=len(names) - len(valid))
+        every = {vm for links in kinds.values() for vm in links}
+        valid = {vm for vm in every if is_instance_name(vm)}
+        names, beyond = take_first(valid, self._limit, [prefer])
+        taken = [sys.intern(vm) for vm in sorted(names)]  # a VM has several
+        self.left_out = Leftouts(limit=beyond, name=len(every) - len(valid))
         for member, links in kinds.items():
-            kept = {vm: links[vm] for vm in sorted(taken) if vm in links}
+            kept = {vm: links[vm] for vm in taken if vm in links}
             self.links[member] = keep(self.links[member], kept)
 
     def _list(self) -> Iterator[Symlink]:
@@ -145,15 +146,20 @@ def _keep(old: Symlink | None, new: Symlink) -> Symlink:
     return old if old is not None and old == new and old.changed == new.changed else new
 
 
+def _differ(before: Mapping[str, Symlink], found: Sequence[Symlink]) -> set[str]:
+    """Tell which paths differ in what is known of a link by events alone."""
+    gone = before.keys() - {link.path for link in found}
+    return gone.union(link.path for link in found if _tell(before.get(link.path)) != _tell(link))
+
+
 def _is_dangling(link: Symlink) -> bool:
     if os.access(link.path, os.F_OK):  # twice as fast, but it does not say why not
         return False
     return leads_nowhere(fingerprint(link.path))
 
 
-def _tell(link: Symlink) -> tuple[str, str, float]:
-    """Give what is known of a link by events alone, for a comparison."""
-    return link.path, link.target, link.changed
+def _tell(link: Symlink | None) -> object:
+    return link and (link.target, link.changed)
 
 
 def _classify(link: Symlink) -> tuple[str, str]:
