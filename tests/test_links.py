@@ -24,6 +24,7 @@ from random import Random
 from typing import TypeVar
 
 import pytest
+from pyroute2.netlink.rtnl import RTMGRP_LINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from microvm_exporter.collectors import missed, rtnl
@@ -666,6 +667,26 @@ def test_a_change_is_heard_of_when(
     table = follower.hear_all()
     assert follower.collect(Cause.RESYNC) is table
     assert follower.collector.following.missed == 0
+
+
+@host
+def test_whoever_else_listens_hears_all_of_it(
+    namespace: Namespace, follow: Callable[..., Follower]
+) -> None:
+    """The kernel hands one buffer round: what one listener has it cut off, the others miss."""
+
+    def listen() -> socket.socket:
+        listener = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        listener.bind((0, RTMGRP_LINK))
+        listener.settimeout(5)
+        return listener
+
+    with namespace.run(listen) as listener:
+        followers = [follow(), follow()]  # the kernel serves the last to come first
+        namespace.add_tap("vm-a")
+        assert b"vm-a\0" in listener.recv(65536)
+    for follower in followers:
+        assert "vm-a" in follower.collect(Cause.EVENT).links
 
 
 @host

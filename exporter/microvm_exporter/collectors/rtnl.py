@@ -207,12 +207,14 @@ _PROGRAM: Final = (
     (_LOAD_AT_X, 0, 0, _ATTRIBUTE.size + 4),
     (_EQUAL, 1, 0, int.from_bytes(b"tap\0", "big")),
     (_RETURN, 0, 0, 0),
-    (_RETURN, 0, 0, _HEAD),  # the rest is not needed: the device is asked
+    # All of it. The kernel cuts a message off for everyone who has not got it yet, the host's
+    # networkd included (Linux 6.18, do_one_broadcast of af_netlink.c, which shares the buffer).
+    (_RETURN, 0, 0, 0xFFFFFFFF),
 )
 
 
 def _filter(sock: socket.socket) -> None:
-    """Have the kernel drop messages of other kinds of device, and cut the rest short.
+    """Have the kernel drop messages of other kinds of device.
 
     So a host that starts containers by the hundred neither wakes us nor fills the buffer.
     """
