@@ -6,6 +6,7 @@ not as the events had it is only suspected first, and counts as missed when none
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Hashable, Iterable
 from typing import Final, Generic, TypeVar
@@ -16,6 +17,12 @@ K = TypeVar("K", bound=Hashable)
 
 _GRACE: Final = 2.0
 """Seconds in which the event of what was seen has to come."""
+
+
+_NAMED: Final = 10
+"""How many of the missed ones are named in the log."""
+
+_log = logging.getLogger(__name__)
 
 
 class Missed(Generic[K]):
@@ -50,5 +57,9 @@ class Missed(Generic[K]):
         missed = [key for key, since in self._suspected.items() if since <= before]
         for key in missed:
             del self._suspected[key]
+        if missed:
+            # By name, because it should never be: whoever sees the count rise can tell of what.
+            some = ", ".join(sorted(map(str, missed))[:_NAMED])
+            _log.warning("changes were missed", extra={"count": len(missed), "objects": some})
         self._count += len(missed)
         return self._count
