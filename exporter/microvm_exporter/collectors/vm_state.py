@@ -39,7 +39,7 @@ class VmLook:
     def is_where_it_led(self, path: str) -> bool:
         """Tell whether the path and the links lead to the same as then: no event would tell."""
         return hash(identify(path)) == self.directory and self.targets == hash(
-            tuple(fingerprint(target) for target in _targets(self.state))
+            tuple(map(fingerprint, _targets(self.state)))
         )
 
 

@@ -206,6 +206,8 @@ class Watcher:
     def _place(self, key: Hashable) -> None:
         """Set the watches of a key, and then give back those that it had and needs no more."""
         watched = self._watched[key]
+        if self._is_in_place(watched):
+            return
         marks: dict[_Mark, None] = {}
         self.blind.discard(key)
         try:
@@ -222,6 +224,15 @@ class Watcher:
             for mark in old:
                 if mark not in marks:
                     self._leave(mark, key)
+
+    def _is_in_place(self, watched: _Watched) -> bool:
+        """Tell whether a directory without a way has its watch still, as most have."""
+        if watched.way or not watched.contents or watched.directory is None:
+            return False
+        try:
+            return self._add(watched.path) == watched.directory
+        except OSError:
+            return False
 
     def _marks(self, watched: _Watched) -> Iterator[_Mark]:
         """Watch all that there is to be watched, and say only then what could not be."""
