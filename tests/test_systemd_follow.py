@@ -205,6 +205,19 @@ def test_checks_of_helpers_are_asked_of_those_that_matter(
     assert collector.mind(frozenset()).units[pci].condition_timestamp == 0
 
 
+def test_check_that_held_is_forgotten_with_what_makes_it_matter(
+    fleet: Fleet, collector: SystemdCollector, address: str
+) -> None:
+    tap = "microvm-tap-interfaces@web.service"
+    fleet.machine.systemctl("stop", "microvm@web.service", tap)
+    eventually(
+        "it is seen to stop",
+        lambda: collector.collect(Cause.EVENT).units[tap].active_state == "inactive",
+    )
+    assert collector.mind(frozenset({tap})).units[tap].condition_result
+    assert not collector.mind(frozenset()).units[tap].condition_result
+
+
 def test_files_are_asked_after_they_changed(fleet: Fleet, collector: SystemdCollector) -> None:
     unit = "microvm@web.service"
     fleet.machine.write(UNITS / f"{unit}.d/later.conf", "[Service]\n")

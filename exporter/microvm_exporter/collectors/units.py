@@ -17,6 +17,7 @@ __all__ = [
     "INTERFACES",
     "TOLD",
     "UNIT",
+    "amend",
     "complete",
     "follow",
     "questions_on_check",
@@ -120,6 +121,7 @@ def complete(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Unit
     before = known or unit
     unit = replace(
         unit,
+        condition_result=False,
         need_daemon_reload=answers.get("NeedDaemonReload", before.need_daemon_reload),
         active_enter_timestamp=_seconds(answers.get("ActiveEnterTimestamp", 0)),
         result=answers.get("Result", unit.result),
@@ -136,6 +138,17 @@ def complete(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Unit
     at = _seconds(answers.get("ConditionTimestamp", 0))
     conditions = _conditions(answers.get("Conditions", ())) if at else ()
     return replace(unit, condition_timestamp=at, conditions=conditions)
+
+
+def amend(unit: Unit, name: str, value: object) -> Unit:
+    """Put the answer on something of which no signal tells into a unit, if it makes sense."""
+    match name, value:
+        case "NeedDaemonReload", bool():
+            return replace(unit, need_daemon_reload=value)
+        case "NRestarts", int():
+            return replace(unit, restarts=value)
+        case _:
+            return unit
 
 
 def read_check(unit: str, told: Mapping[str, Any]) -> FailedCheck | None:
