@@ -1,7 +1,6 @@
 """The unit directories, kept up to date by what is heard of them; those in the store never change.
 
-A directory of which something is heard is listed again, and of its entries those are read of which
-something was heard.
+What is heard of an entry has that one read again, without a look at the others.
 """
 
 from __future__ import annotations
@@ -13,8 +12,10 @@ from typing import Final
 
 from microvm_exporter.collectors.missed import Missed
 from microvm_exporter.collectors.unit_files import (
+    Entry,
     FamilyEntry,
     Fragment,
+    find_entries,
     is_about_family,
     is_about_instance,
     is_part,
@@ -155,28 +156,26 @@ class UnitDirectories:
     def _read(self, path: str, *, whole: bool) -> None:
         """Read what was touched in a directory, and then take it for read; or all of it."""
         touched = self._touched.get(path, set())
-        whole = whole or None in touched
         known = self._known.setdefault(path, _Directory())
         identity = identify(path)
+        whole = whole or None in touched or identity != known.identity
         lasting = self._is_in_store(path)
         known.watched = self._watches.watch((Place.UNITS, path), path, contents=not lasting)
-        gone = set(known.entries)
-        unexplained: set[str | None] = set()
-        for entry in () if leads_nowhere(identity) else _list(path):
+        names = None if whole else {name for name in touched if name is not None}
+        gone = set(known.entries) if names is None else names & known.entries.keys()
+        unexplained: set[str] = set()
+        for entry in () if leads_nowhere(identity) else _list(path, names):
             gone.discard(entry.name)
-            is_due = whole or entry.name in touched or entry.name not in known.entries
-            if is_due and not self._look(path, known, entry, lasting=lasting):
+            if not self._look(path, known, entry, lasting=lasting):
                 unexplained.add(entry.name)
         self._remove(path, known, gone)
         if None not in touched:
-            self.missed.suspect((path, name) for name in unexplained.union(gone) - touched if name)
+            self.missed.suspect((path, name) for name in (unexplained | gone) - touched)
         self._changed |= known.identity != identity
         known.identity = identity
         self._touched.pop(path, None)
 
-    def _look(
-        self, path: str, known: _Directory, entry: os.DirEntry[str], *, lasting: bool
-    ) -> bool:
+    def _look(self, path: str, known: _Directory, entry: Entry, *, lasting: bool) -> bool:
         """Look at an entry, and tell whether it differs at most in what no event tells."""
         name = entry.name
         known.blind.discard(name)
@@ -206,7 +205,7 @@ class UnitDirectories:
     def _is_in_store(self, path: str) -> bool:
         return os.path.realpath(path).startswith(self._store)
 
-    def _is_link_into_store(self, entry: os.DirEntry[str]) -> bool:
+    def _is_link_into_store(self, entry: Entry) -> bool:
         return entry.is_symlink() and self._is_in_store(entry.path)
 
     def _publish(self) -> None:
@@ -224,9 +223,10 @@ class UnitDirectories:
         self.files = replace(new, **kept)
 
 
-def _list(path: str) -> Iterator[os.DirEntry[str]]:
+def _list(path: str, names: Collection[str] | None) -> Iterator[Entry]:
+    """List what can be about the family, or of that only what is called so."""
     try:
-        yield from list_family(path)
+        yield from list_family(path) if names is None else find_entries(path, names)
     except OSError as error:
         raise CollectorError(
             f"cannot list the unit directory {path}: {error.strerror}; "

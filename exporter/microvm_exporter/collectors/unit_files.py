@@ -6,17 +6,21 @@ They are root's. On NixOS they are links into the store.
 from __future__ import annotations
 
 import os
+import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol
 
 from microvm_exporter.collectors.untrusted import Tally, is_missing, read_file
 from microvm_exporter.model import Condition, Template, UnitFile, UnitFileKind, parse_unit_name
 
 __all__ = [
+    "Entry",
     "FamilyEntry",
     "Fragment",
+    "find_entries",
     "is_about_family",
     "is_about_instance",
     "is_part",
@@ -31,6 +35,37 @@ _PARTS: Final = (*_DEPENDENCIES, ".service.d")
 _TEMPLATES: Final = frozenset(
     f"{template}.service" for template in Template if template is not Template.INSTALL
 )
+
+
+class Entry(Protocol):
+    """An entry of a directory: an `os.DirEntry`, or like one."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the directory."""
+
+    @property
+    def path(self) -> str:
+        """The directory's path and the name."""
+
+    def is_symlink(self) -> bool:
+        """Tell whether the entry itself is a link."""
+
+    def stat(self) -> os.stat_result:
+        """Look at what it leads to."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    name: str
+    path: str
+    symlink: bool
+
+    def is_symlink(self) -> bool:
+        return self.symlink
+
+    def stat(self) -> os.stat_result:
+        return Path(self.path).stat()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +114,7 @@ def is_part(name: str) -> bool:
     return name.endswith(_PARTS)
 
 
-def list_family(directory: str) -> Iterator[os.DirEntry[str]]:
+def list_family(directory: str) -> Iterator[Entry]:
     """List what can be about the family, without a look at the other thousand units of a host.
 
     One at a time: thousands of them, with what they remember of their files, take megabytes.
@@ -88,7 +123,18 @@ def list_family(directory: str) -> Iterator[os.DirEntry[str]]:
         yield from (entry for entry in entries if is_about_family(entry.name))
 
 
-def read_entry(entry: os.DirEntry[str], old: FamilyEntry | None = None) -> FamilyEntry:
+def find_entries(directory: str, names: Iterable[str]) -> Iterator[Entry]:
+    """Give the entries with these names that there are, without a look at the others."""
+    for name in names:
+        path = os.path.join(directory, name)  # noqa: PTH118, as os.scandir does it
+        try:
+            mode = os.lstat(path).st_mode
+        except FileNotFoundError:
+            continue
+        yield _Found(name, path, stat.S_ISLNK(mode))
+
+
+def read_entry(entry: Entry, old: FamilyEntry | None = None) -> FamilyEntry:
     """Read an entry about the family; one that is gone since it was listed tells nothing.
 
     Gives the old one, and the old records of files, as far as they still say the same.
@@ -116,7 +162,7 @@ def _is_fragment(name: str) -> bool:
     return name.startswith(Template.INSTALL) and parse_unit_name(name) is not None
 
 
-def _is_dangling(entry: os.DirEntry[str]) -> bool:
+def _is_dangling(entry: Entry) -> bool:
     if not entry.is_symlink():
         return False
     try:
@@ -126,7 +172,7 @@ def _is_dangling(entry: os.DirEntry[str]) -> bool:
     return False
 
 
-def _read_fragment(entry: os.DirEntry[str]) -> Fragment:
+def _read_fragment(entry: Entry) -> Fragment:
     own = not entry.is_symlink()
     if _is_masked(entry):
         return Fragment(own, masked=True)
@@ -138,7 +184,7 @@ def _read_fragment(entry: os.DirEntry[str]) -> Fragment:
     return Fragment(own, masked=False, conditions=parse_conditions(text))
 
 
-def _is_masked(entry: os.DirEntry[str]) -> bool:
+def _is_masked(entry: Entry) -> bool:
     """Tell whether the file is empty or a link to /dev/null, which both mean that (systemd(1))."""
     try:
         return entry.stat().st_size == 0
@@ -177,7 +223,7 @@ def _parse_condition(key: str, value: str) -> Condition:
 # ------------------------------------------------------------------------------------- instances
 
 
-def _find_instances(entry: os.DirEntry[str], tally: Tally) -> Iterator[UnitFile]:
+def _find_instances(entry: Entry, tally: Tally) -> Iterator[UnitFile]:
     """Find what names an instance: its unit file, its drop-ins, the links that pull it in."""
     owner, _, suffix = entry.name.rpartition(".")
     if suffix == "service" and (unit := parse_unit_name(entry.name)):
@@ -193,12 +239,12 @@ def _find_instances(entry: os.DirEntry[str], tally: Tally) -> Iterator[UnitFile]
                     break
 
 
-def _record(entry: os.DirEntry[str], kind: UnitFileKind, unit: str, vm: str) -> UnitFile:
+def _record(entry: Entry, kind: UnitFileKind, unit: str, vm: str) -> UnitFile:
     vm = sys.intern(vm)  # each VM has several
     return UnitFile(entry.path, kind, unit, vm, _is_dangling(entry))
 
 
-def _list_drop_ins(directory: os.DirEntry[str], tally: Tally) -> Iterator[os.DirEntry[str]]:
+def _list_drop_ins(directory: Entry, tally: Tally) -> Iterator[Entry]:
     """List what systemd reads from a ``.d`` directory; one that leads nowhere stands for itself."""
     if _is_dangling(directory):
         yield directory
@@ -206,7 +252,7 @@ def _list_drop_ins(directory: os.DirEntry[str], tally: Tally) -> Iterator[os.Dir
     yield from (file for file in _list_part(directory.path, tally) if file.name.endswith(".conf"))
 
 
-def _list_part(path: str, tally: Tally) -> Iterator[os.DirEntry[str]]:
+def _list_part(path: str, tally: Tally) -> Iterator[Entry]:
     """List a directory inside a unit directory, but for names that cannot be shown."""
     try:
         with os.scandir(path) as entries:
