@@ -16,11 +16,11 @@ from threading import Event, Thread
 
 import pytest
 
-from host_files import Host
+from host_files import Host, look
 from microvm_exporter.collectors.state import StateCollector
 from microvm_exporter.collectors.watches import Watches
 from microvm_exporter.errors import CollectorError
-from microvm_exporter.model import Cause, Leftouts, StateTree, Template
+from microvm_exporter.model import Cause, Leftouts, StateTree, Template, UnitFile
 from unprivileged import reachable_directory, unprivileged
 
 pytestmark = pytest.mark.timeout(120)
@@ -373,6 +373,27 @@ def test_entry_of_a_directory_that_is_new_in_a_unit_directory(followed: Followed
     assert [file.vm for file in followed.hear().unit_files] == ["db", "web", "db", "web"]
 
 
+def test_unit_directory_that_is_named_with_a_slash_at_its_end(host: Host) -> None:
+    collector = StateCollector(gcroots_dir=str(host.gcroots), limit=100, follow=True)
+    unit_dirs = [f"{host.units}/"]
+
+    def unit_files(cause: Cause) -> dict[str, UnitFile]:
+        tree = collector.collect(
+            cause, state_dir=str(host.state), unit_dirs=unit_dirs, prefer=frozenset()
+        )
+        fresh = look(str(host.state), unit_dirs=unit_dirs)
+        assert tree.unit_files == fresh.unit_files
+        return {Path(file.path).name: file for file in tree.unit_files if file.vm == "web"}
+
+    before = unit_files(Cause.RESYNC)
+    (host.units / "microvm@web.service.d/more.conf").touch()
+    (host.units / "microvm@web.service").touch()
+    after = unit_files(Cause.EVENT)
+    assert after.keys() - before.keys() == {"more.conf", "microvm@web.service"}
+    assert after["overrides.conf"] is before["overrides.conf"]
+    collector.close()
+
+
 def test_unit_directory_that_comes_later(host: Host) -> None:
     host.unit_dirs.append(host.store.parent / "run/systemd/system")
     followed = Followed(host)
@@ -577,7 +598,7 @@ FEW_WATCHES += ['echo 20 > /proc/sys/user/max_inotify_watches && exec "$0" "$@"'
 FOLLOW_THIRTY = """
 import shutil, sys
 from pathlib import Path
-from host_files import Host
+from host_files import Host, look
 from microvm_exporter.model import Cause
 from test_state_follow import Followed
 host = Host(Path(sys.argv[1]))

@@ -167,6 +167,23 @@ def test_one_directory_under_two_keys_is_watched_until_both_are_forgotten(
     assert watcher.read() == set()
 
 
+@pytest.mark.parametrize("first", ["directory", "file"])
+def test_a_directory_is_watched_for_itself_and_for_what_is_on_the_way(
+    watcher: Watcher, tmp_path: Path, first: str
+) -> None:
+    asked = {"directory": str(tmp_path), "file": str(tmp_path / "file")}
+    for key in sorted(asked, key=lambda key: key != first):
+        watcher.watch(key, asked[key], contents=key == "directory", way=key == "file")
+    (tmp_path / "file").touch()
+    assert watcher.read() == {("directory", "file"), ("file", None)}
+    watcher.forget("file")
+    (tmp_path / "file").unlink()
+    assert watcher.read() == {("directory", "file")}
+    assert count_watches(watcher) == 1
+    tmp_path.rmdir()
+    assert watcher.read() == {("directory", None)}
+
+
 def test_all_watches_are_given_back(watcher: Watcher, tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
