@@ -20,8 +20,9 @@ _APART: Final = 0.25
 class Schedule:
     """Looks every ``interval``, at everything every ``resync_interval``, both in seconds.
 
-    A resync takes the place of the look that the interval brings, so that two observations are
-    always an interval apart. ``clock`` gives monotonic seconds.
+    A resync takes the place of the look that the interval brings, and one that comes late puts off
+    the next, so that two observations are always an interval apart. ``clock`` gives monotonic
+    seconds.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Schedule:
         """Take note that a look begins."""
         self._last = now = self._clock()
         if cause is not Cause.EVENT:
-            self._due = max(self._due + self._interval, now)
+            self._due = now + self._interval
         if cause is Cause.RESYNC:
             self._resync_due = now + self._resync_interval
 
