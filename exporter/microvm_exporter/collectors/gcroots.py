@@ -120,7 +120,7 @@ class Gcroots:
         every = {vm for links in kinds.values() for vm in links}
         valid = {vm for vm in every if is_instance_name(vm)}
         names, beyond = take_first(valid, self._limit, [prefer])
-        taken = [sys.intern(vm) for vm in sorted(names)]  # a VM has several
+        taken = [sys.intern(vm) for vm in sorted(names)]  # a VM has several; root made them
         self.left_out = Leftouts(limit=beyond, name=len(every) - len(valid))
         for member, links in kinds.items():
             kept = {vm: links[vm] for vm in taken if vm in links}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
@@ -217,7 +216,6 @@ class StateDirectory:
 
     def _look(self, name: str, fd: int) -> bool:
         """Look at a VM, and tell whether it differs at most in what no event tells."""
-        name = sys.intern(name)  # unit files and gcroots have it too
         path = self._path_of(name)
         watched = self._watches.watch((Place.VM, name), path, way=False)
         look = read_vm(name, path, dir_fd=fd)

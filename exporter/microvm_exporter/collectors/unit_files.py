@@ -240,7 +240,8 @@ def _find_instances(entry: Entry, tally: Tally) -> Iterator[UnitFile]:
 
 
 def _record(entry: Entry, kind: UnitFileKind, unit: str, vm: str) -> UnitFile:
-    vm = sys.intern(vm)  # each VM has several
+    # Each VM has several. Only names that root made: Python 3.12 never gives back what is interned.
+    vm = sys.intern(vm)
     return UnitFile(entry.path, kind, unit, vm, _is_dangling(entry))
 
 
