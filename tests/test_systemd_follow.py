@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import select
+import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -12,9 +15,11 @@ import pytest
 from host import Fleet, Machine, Vm
 from host.layout import STATE, UNITS
 from host.machine import eventually
+from microvm_exporter.collectors import unit_list
 from microvm_exporter.collectors.file_turns import FileTurns
 from microvm_exporter.collectors.signals import Signals
 from microvm_exporter.collectors.systemd import SystemdCollector
+from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import Cause, UnitTable
 
 Act = Callable[[Fleet], object]
@@ -63,6 +68,18 @@ def assert_follows(collector: SystemdCollector, address: str) -> None:
         return told(collector.collect(Cause.EVENT)) == told(fresh(address))
 
     eventually("what was followed is what is there", agrees, timeout=5)
+
+
+def assert_nothing_missed(collector: SystemdCollector) -> None:
+    """A look at everything finds nothing that nobody had told of."""
+    collector.collect(Cause.RESYNC)
+    time.sleep(2.1)  # what it found changed has that long to be told
+    collector.collect(Cause.EVENT)
+    assert collector.following.missed == 0
+
+
+def is_readable(collector: SystemdCollector, seconds: float = 0.0) -> bool:
+    return bool(select.select([collector.fileno()], [], [], seconds)[0])
 
 
 def crash(fleet: Fleet) -> None:
@@ -116,10 +133,7 @@ def test_change_is_followed(
 ) -> None:
     act(fleet)
     assert_follows(collector, address)
-    collector.collect(Cause.RESYNC)
-    time.sleep(2.1)  # what the resync found changed has that long to be told
-    collector.collect(Cause.EVENT)
-    assert collector.following.missed == 0
+    assert_nothing_missed(collector)
     assert collector.following.active
     assert collector.following.events > 0
 
@@ -248,10 +262,11 @@ def test_units_that_seem_to_go_in_a_reload_stay() -> None:
     signals.go("microvm@web.service", "/path")
     assert signals.is_reloading
     assert select.select([signals.fileno()], [], [], 0)[0] == []
-    assert not signals.take().reloaded
+    assert signals.take() is None
     signals.reload(begins=False)
     assert select.select([signals.fileno()], [], [], 0)[0]
     heard = signals.take()
+    assert heard is not None
     assert (heard.reloaded, heard.gone) == (True, set())
     signals.close()
 
@@ -263,8 +278,117 @@ def test_last_words_of_a_unit_are_kept() -> None:
     signals.come("microvm@web.service")
     signals.change("/path", lambda: {"ConditionResult": True})
     heard = signals.take()
+    assert heard is not None
     assert heard.parting["/path"]() == {"ConditionResult": False}
     assert heard.changes["/path"]() == {"ConditionResult": True}
     assert (heard.new, heard.gone) == ({"microvm@web.service"}, {"microvm@web.service"})
     assert heard.count == 4
     signals.close()
+
+
+def test_nothing_is_to_be_taken_in_a_reload() -> None:
+    signals = Signals()
+    signals.come("microvm@web.service")
+    signals.reload(begins=True)
+    assert signals.take() is None
+    assert select.select([signals.fileno()], [], [], 0)[0] == []
+    heard = signals.take(at_once=True)
+    assert heard is not None
+    assert heard.new == {"microvm@web.service"}
+    signals.close()
+
+
+def test_reload_is_over_when_systemd_answers() -> None:
+    signals = Signals()
+    before = time.monotonic()
+    signals.reload(begins=True)
+    signals.answer(before)  # to a question that came before it
+    assert signals.take() is None
+    signals.answer(time.monotonic())
+    assert select.select([signals.fileno()], [], [], 0)[0]
+    signals.close()
+
+
+def test_look_is_not_put_off_twice_by_a_reload(fleet: Fleet, collector: SystemdCollector) -> None:
+    """A reload whose end nobody told, or one after the other, would hide what happens."""
+    generator = "/etc/systemd/system-generators/slow"
+    fleet.machine.write(generator, "#!/bin/sh\nsleep 3\n", 0o755)
+    try:
+        reload = fleet.machine.popen("systemctl", "daemon-reload")
+        time.sleep(1)
+        before = collector.collect(Cause.INTERVAL)
+        assert collector.collect(Cause.EVENT) is before
+        assert reload.poll() is None
+        collector.collect(Cause.INTERVAL)  # has an answer, which systemd only gives afterwards
+        assert reload.wait(0.5) == 0
+    finally:
+        fleet.machine.remove(generator)
+
+
+def test_what_is_lost_is_made_up_for_at_once_and_then_when_it_is_time(
+    fleet: Fleet, collector: SystemdCollector
+) -> None:
+    def restart_the_bus() -> None:
+        fleet.machine.systemctl("reset-failed", "dbus.service")
+        fleet.machine.systemctl("restart", "dbus.service")
+        assert is_readable(collector, 5)
+
+    def is_active() -> bool:
+        with suppress(CollectorError):
+            collector.collect(Cause.EVENT)
+        return collector.following.active
+
+    restart_the_bus()
+    eventually("it is followed again", is_active)
+    eventually("all is told", lambda: not _told_more(collector))
+    restart_the_bus()
+    before = collector.collect(Cause.EVENT)
+    fleet.machine.systemctl("stop", "microvm@web.service")
+    assert collector.collect(Cause.EVENT) is before
+    following = collector.following
+    assert not following.active
+    eventually("it is time", lambda: _looked(collector))
+    assert collector.following.active
+    assert collector.collect(Cause.EVENT).units["microvm@web.service"].active_state == "inactive"
+
+
+def _looked(collector: SystemdCollector) -> bool:
+    with suppress(CollectorError):
+        collector.collect(Cause.INTERVAL)
+        return True
+    return False
+
+
+def test_systemd_that_hangs_is_asked_again_when_it_is_time(
+    fleet: Fleet, collector: SystemdCollector, address: str
+) -> None:
+    impatient = SystemdCollector(address=address, patience=0.5)
+    impatient.collect(Cause.RESYNC)
+    eventually("all is told", lambda: not _told_more(impatient))
+    os.kill(fleet.machine.leader, signal.SIGSTOP)
+    try:
+        with pytest.raises(CollectorError, match="systemd did not answer within"):
+            impatient.collect(Cause.INTERVAL)
+        assert not is_readable(impatient, 1)
+    finally:
+        os.kill(fleet.machine.leader, signal.SIGCONT)
+    eventually("it is followed again", lambda: _looked(impatient))
+    assert impatient.following.active
+    impatient.close()
+
+
+def test_defect_in_a_look_does_not_pass_for_a_host_without_units(
+    collector: SystemdCollector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_rows: object) -> object:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(unit_list, "parse_rows", fail)
+        with pytest.raises(ZeroDivisionError):
+            collector.collect(Cause.RESYNC)
+    assert not collector.following.active
+    with pytest.raises(CollectorError, match="unexpected ZeroDivisionError"):
+        collector.collect(Cause.EVENT)
+    assert collector.collect(Cause.INTERVAL).units
+    assert collector.following.active

@@ -228,12 +228,13 @@ class Bus:
         if self._connection is not None:
             self._connection.close(None, None)
             self._connection = None
+            self._signals.give_up()
 
     def _on_closed(self, connection: Any, _vanished: bool, _error: GLib.Error | None) -> None:
         connection.second.unset()
         if connection is self._connection:
             self._connection = None
-        self._signals.lose()
+            self._signals.lose()
 
 
 class _Reads:

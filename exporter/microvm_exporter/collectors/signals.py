@@ -13,15 +13,12 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 __all__ = ["Heard", "Signals", "Values"]
 
 Values = Callable[[], Mapping[str, Any]]
 """Reads the properties that a signal carries."""
-
-_RELOAD_MAX: Final = 90.0
-"""Seconds after which a reload that has begun is no excuse any more."""
 
 
 @dataclass(slots=True)
@@ -30,7 +27,7 @@ class Heard:
 
     ``changes`` are the last values of each object, ``parting`` those that came before its unit was
     unloaded. A unit may be ``gone`` and then ``new`` again. ``reloaded`` says that systemd has read
-    its units anew, or has come back to the bus, and ``lost`` that the connection was closed.
+    its units anew, or may answer again, and ``lost`` that it or the connection was away.
     """
 
     count: int = 0
@@ -61,17 +58,16 @@ class Signals:
     @property
     def is_reloading(self) -> bool:
         """Whether systemd reads its units just now: it answers nothing meanwhile."""
-        began = self._reload_began
-        return began is not None and time.monotonic() - began < _RELOAD_MAX
+        return self._reload_began is not None
 
-    def take(self) -> Heard:
-        """Give what was heard; nothing yet during a reload, when units seem to go and come."""
+    def take(self, *, at_once: bool = False) -> Heard | None:
+        """Give what was heard; None during a reload, unless it is wanted ``at_once``."""
         with self._lock:
             if self._bell >= 0:
                 with suppress(BlockingIOError):
                     os.eventfd_read(self._bell)
-            if self.is_reloading:
-                return Heard()
+            if self.is_reloading and not at_once:
+                return None
             heard, self._heard = self._heard, Heard()
             return heard
 
@@ -118,9 +114,24 @@ class Signals:
             else:
                 self._end_reload()
 
-    def appear(self) -> None:
-        """Note that systemd is on the bus now."""
+    def answer(self, asked_at: float) -> None:
+        """Note that systemd has answered what it was asked then, in monotonic seconds.
+
+        A reload that had begun before is over, though no signal may have told.
+        """
         with self._lock:
+            if self._reload_began is not None and self._reload_began < asked_at:
+                self._end_reload()
+
+    def make_up(self) -> None:
+        """Note that everything is asked from now on: what was lost before does not matter."""
+        with self._lock:
+            self._heard.lost = False
+
+    def appear(self) -> None:
+        """Note that systemd is on the bus now; what it told while it was not, nobody heard."""
+        with self._lock:
+            self._heard.lost = True
             self._end_reload()
 
     def lose(self) -> None:
@@ -128,6 +139,11 @@ class Signals:
         with self._lock:
             self._heard.lost = True
             self._end_reload()
+
+    def give_up(self) -> None:
+        """Note that the connection is closed by who uses it, and so need not be told."""
+        with self._lock:
+            self._reload_began = None
 
     def _end_reload(self) -> None:
         self._reload_began = None

@@ -65,13 +65,16 @@ class SystemdCollector:
         self._book = UnitBook(self._bus, limit=limit, clock=clock, files=files)
         self._missed: Missed[str] = Missed()
         self._events = 0
+        self._missed_count = 0
         self._due = _Depth.ALL
+        self._put_off = False
+        self._made_up = False
         self._failure: str | None = None
 
     @property
     def following(self) -> Following:
-        """How the signals come in."""
-        return Following(self._failure is None, self._events, self._missed.count())
+        """How the signals came in up to the last look."""
+        return Following(self._due is not _Depth.ALL, self._events, self._missed_count)
 
     def fileno(self) -> int:
         """Give a descriptor that is readable once there was a signal."""
@@ -84,17 +87,22 @@ class SystemdCollector:
         """
         if files_changed:
             self._book.files_changed()
-        is_following = self._due is not _Depth.ALL and cause is not Cause.RESYNC
-        if is_following and self._signals.is_reloading:
-            return self._book.table()  # systemd answers nothing meanwhile
-        heard = self._take()
-        if self._failure and cause is Cause.EVENT and not heard.reloaded:
-            raise CollectorError(self._failure)
+        heard = self._take(at_once=not self._may_put_off(cause))
+        if heard is None:
+            self._put_off |= cause is Cause.INTERVAL
+            return self._book.table()
+        self._put_off = False
+        if self._is_for_later(cause, heard):
+            return self._unchanged()
         try:
             self._collect(cause, heard)
         except BusError as error:
             raise self._failed(self._explain.asking(error)) from error
+        except Exception as error:
+            self._failed(f"unexpected {type(error).__name__}: {error}")  # as it lost what was heard
+            raise
         self._failure = None
+        self._missed_count = self._missed.count()
         return self._book.table()
 
     def mind(self, checks: frozenset[str]) -> UnitTable:
@@ -113,11 +121,37 @@ class SystemdCollector:
         self._bus.close()
         self._signals.close()
 
-    def _take(self) -> Heard:
-        heard = self._signals.take()
+    def _may_put_off(self, cause: Cause) -> bool:
+        """Whether to wait for the end of a reload, as systemd answers nothing meanwhile.
+
+        Only once, when it is time to look: the end may go unheard, or one reload follow another.
+        """
+        if cause is Cause.RESYNC or self._due is _Depth.ALL:
+            return False
+        return cause is Cause.EVENT or not self._put_off
+
+    def _is_for_later(self, cause: Cause, heard: Heard) -> bool:
+        """Whether what is lost is only made up for when it is time: more than once is too much."""
+        if cause is not Cause.EVENT:
+            self._made_up = False
+            return False
+        if self._due is not _Depth.ALL:
+            return False
+        return self._made_up or (self._failure is not None and not heard.reloaded)
+
+    def _unchanged(self) -> UnitTable:
+        if self._failure is not None:
+            raise CollectorError(self._failure)
+        return self._book.table()
+
+    def _take(self, *, at_once: bool = False) -> Heard | None:
+        heard = self._signals.take(at_once=at_once)
+        if heard is None:
+            return None
         self._events += heard.count
         if heard.lost:
             self._due = _Depth.ALL
+            self._missed.clear()
         elif heard.reloaded:
             self._due = max(self._due, _Depth.LISTED)
         return heard
@@ -125,6 +159,7 @@ class SystemdCollector:
     def _failed(self, why: str) -> CollectorError:
         self._failure = why
         self._due = _Depth.ALL
+        self._missed.clear()
         return CollectorError(why)
 
     def _collect(self, cause: Cause, heard: Heard) -> None:
@@ -149,19 +184,24 @@ class SystemdCollector:
         if depth is _Depth.TOLD and cause is Cause.EVENT:
             return
         # Each time: it is cheap, and then there is no state of systemd's to keep track of.
+        asked_at = time.monotonic()
         self._bus.subscribe()
+        self._signals.answer(asked_at)
+        if depth is _Depth.ALL:
+            self._signals.make_up()
         if depth is not _Depth.TOLD or not self._book.has_wants:
             self._book.read_wants()
         if depth is not _Depth.ALL:
             self._book.ask_files()
         if depth is not _Depth.TOLD:
             self._due = _Depth.TOLD
+            self._made_up |= cause is Cause.EVENT and depth is _Depth.ALL
             changed = self._book.relist(every=depth is _Depth.ALL)
             self._catch_up(frozenset() if is_gap or depth is _Depth.LISTED else changed)
 
     def _catch_up(self, changed: frozenset[str]) -> None:
         """Deal with what was told meanwhile, and suspect of what has changed that it never is."""
-        heard = self._take()
+        heard = self._take() or Heard()
         self._missed.suspect(changed)
         self._missed.acquit(self._book.follow(heard))
         if self._due is not _Depth.TOLD:
