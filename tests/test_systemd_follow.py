@@ -20,7 +20,7 @@ from microvm_exporter.collectors.file_turns import FileTurns
 from microvm_exporter.collectors.signals import Signals
 from microvm_exporter.collectors.systemd import SystemdCollector
 from microvm_exporter.errors import CollectorError
-from microvm_exporter.model import Cause, UnitTable
+from microvm_exporter.model import Cause, Unit, UnitTable
 
 Act = Callable[[Fleet], object]
 
@@ -323,6 +323,72 @@ def test_look_is_not_put_off_twice_by_a_reload(fleet: Fleet, collector: SystemdC
         assert reload.wait(0.5) == 0
     finally:
         fleet.machine.remove(generator)
+
+
+def test_forgotten_restarts_are_found_and_not_missed(
+    fleet: Fleet, collector: SystemdCollector
+) -> None:
+    """No signal tells of `systemctl reset-failed` while a unit is not failed."""
+
+    def now() -> Unit:
+        return collector.collect(Cause.EVENT).units["microvm@web.service"]
+
+    def kill() -> None:
+        fleet.machine.systemctl("kill", "--signal=KILL", "microvm@web.service")
+
+    fleet.machine.write(UNITS / "microvm@web.service.d/soon.conf", "[Service]\nRestartSec=1\n")
+    fleet.machine.systemctl("daemon-reload")
+    kill()
+    eventually("it failed", lambda: (now().sub_state, now().result) == ("auto-restart", "signal"))
+    fleet.machine.systemctl("reset-failed")
+    collector.collect(Cause.RESYNC)
+    assert now().result == "success"
+    eventually("it is up again", lambda: (now().active_state, now().restarts) == ("active", 1))
+
+    fleet.machine.systemctl("reset-failed")
+    assert_nothing_missed(collector)
+    assert now().restarts == 0
+
+    kill()
+    eventually("it is up again", lambda: (now().active_state, now().restarts) == ("active", 1))
+    fleet.machine.systemctl("reset-failed")
+    assert collector.collect(Cause.INTERVAL).units["microvm@web.service"].restarts == 0
+
+
+def test_vm_beyond_the_limit_comes_whole_and_is_not_missed(
+    fleet: Fleet, collector: SystemdCollector, address: str
+) -> None:
+    load(fleet)
+    fleet.machine.systemctl("start", "microvm@later.service", check=False)
+    limited = SystemdCollector(address=address, limit=3)
+    try:
+        first = limited.collect(Cause.RESYNC)
+        assert {unit.vm for unit in first.units.values()} == {"web", "spare", "ghost"}
+        fleet.machine.systemctl("reset-failed", "microvm*@ghost.service")
+        fleet.machine.systemctl("start", "microvm-pci-devices@later.service", check=False)
+        eventually(
+            "one is gone",
+            lambda: (
+                {unit.vm for unit in limited.collect(Cause.EVENT).units.values()}
+                == {"web", "spare"}
+            ),
+        )
+        assert limited.collect(Cause.EVENT).left_out.limit == 1
+        assert_nothing_missed(limited)
+        now = limited.collect(Cause.EVENT)
+        assert {unit.vm for unit in now.units.values()} == {"web", "spare", "later"}
+        assert now.left_out.limit == 0
+        assert_follows_all_but_checks(limited, address)
+    finally:
+        limited.close()
+
+
+def assert_follows_all_but_checks(collector: SystemdCollector, address: str) -> None:
+    ours, fresh_one = collector.collect(Cause.EVENT), SystemdCollector(address=address)
+    try:
+        assert told(ours) == told(fresh_one.collect(Cause.RESYNC))
+    finally:
+        fresh_one.close()
 
 
 def test_what_is_lost_is_made_up_for_at_once_and_then_when_it_is_time(

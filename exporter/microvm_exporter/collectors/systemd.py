@@ -192,7 +192,7 @@ class SystemdCollector:
         if depth is not _Depth.TOLD or not self._book.has_wants:
             self._book.read_wants()
         if depth is not _Depth.ALL:
-            self._book.ask_files()
+            self._book.ask_untold()
         if depth is not _Depth.TOLD:
             self._due = _Depth.TOLD
             self._made_up |= cause is Cause.EVENT and depth is _Depth.ALL

@@ -92,7 +92,7 @@ class UnitBook:
 
     def relist(self, *, every: bool) -> frozenset[str]:
         """List all units, and ask those that differ, or ``every`` one; name those that changed."""
-        before = self._units
+        before, cut = self._units, self._cut
         listed = self._choose(self._rows(unit_list.FAMILY))
         if every:
             self._files.add_share(listed)
@@ -107,6 +107,7 @@ class UnitBook:
             name
             for name in before.keys() | self._units.keys()
             if _differ(before.get(name), self._units.get(name))
+            and (before.get(name) or self._units[name]).vm not in cut | self._cut
         )
 
     def follow(self, heard: Heard) -> frozenset[str]:
@@ -131,15 +132,18 @@ class UnitBook:
             self._turn_to(same, moved | self._look_up(unsure), told=told)
         return frozenset(told.keys() | heard.new | heard.gone)
 
-    def ask_files(self) -> None:
-        """Ask those whose turn it is, and those that need a reload, whether they do now."""
-        names = [n for n in {*self._files.take(), *self._in_need()} if n in self._units]
-        wanted = [Property(object_path(name), units.UNIT, "NeedDaemonReload") for name in names]
-        changed = {
-            name: replace(self._units[name], need_daemon_reload=value)
-            for name, value in zip(names, self._bus.read(wanted), strict=True)
-            if isinstance(value, bool) and value is not self._units[name].need_daemon_reload
-        }
+    def ask_untold(self) -> None:
+        """Ask what no signal tells: whether files changed, in turns, and of forgotten restarts."""
+        names = {*self._files.take(), *self._in_need()} & self._units.keys()
+        asked = [(name, "NeedDaemonReload") for name in names]
+        asked += [(name, "NRestarts") for name, unit in self._units.items() if unit.restarts]
+        wanted = [Property(object_path(name), units.INTERFACES[told], told) for name, told in asked]
+        changed: dict[str, Unit] = {}
+        for (name, told), value in zip(asked, self._bus.read(wanted), strict=True):
+            before = changed.get(name, self._units[name])
+            after = units.amend(before, told, value)
+            if after != before:
+                changed[name] = after
         if changed:
             self._units = self._units | changed
 
@@ -185,7 +189,10 @@ class UnitBook:
         wanted = self._autostarted | self._installed
         vms = wanted.union(known, (unit.vm for unit in rows.values()))
         kept = unit_list.choose(vms, wanted.union(known), self._limit)
-        self._cut = vms - kept if not known else self._cut | (vms - kept)
+        if known:
+            kept -= self._cut  # until all are listed again: only some of its units are in question
+            vms |= self._cut
+        self._cut = vms - kept
         return {name: unit for name, unit in rows.items() if unit.vm in kept}
 
     def _turn_to(
@@ -242,4 +249,8 @@ def _moved(row: Unit, known: Unit | None) -> bool:
 def _differ(one: Unit | None, other: Unit | None) -> bool:
     if one is None or other is None:
         return one is not other
+    if other.restarts == 0:
+        # `systemctl reset-failed` forgets both, and no signal tells unless the unit had failed.
+        forgotten = other.result == "success"
+        one = replace(one, restarts=0, result="success" if forgotten else one.result)
     return one is not other and _TOLD(one) != _TOLD(other)
