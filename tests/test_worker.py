@@ -77,9 +77,9 @@ def test_collector_that_hangs_is_unknown_and_not_called_again_before_it_comes_ba
         return 1
 
     worker = make()
-    worker.start(hang)
+    assert worker.start(hang)
     first = worker.finish(soon())
-    worker.start(hang)
+    assert not worker.start(hang)
     second = worker.finish(late())  # it let the others wait once
     assert (first.value, second.value, len(calls)) == (None, None, 1)
     assert first.error == second.error == "no answer after 0 s"

@@ -131,6 +131,7 @@ class Observer:
         units = self._systemd_worker.finish(time.monotonic() + _DEADLINE)
         if units.value is snapshot.systemd.value:
             return judgement
+        units = replace(units, duration=snapshot.systemd.duration + units.duration)
         return judge(replace(snapshot, systemd=units), judgement, observation=False)
 
     def _take(self, cause: Cause) -> Snapshot:
@@ -138,10 +139,7 @@ class Observer:
         deadline = time.monotonic() + _DEADLINE
         if self._file:
             self._declaration_worker.start(partial(self._file.collect, cause))
-        files_changed = self._files_changed()
-        self._systemd_worker.start(
-            partial(self._systemd.collect, cause, files_changed=files_changed)
-        )
+        self._start_systemd(cause)
         self._links_worker.start(partial(self._links.collect, cause))
         written = self._declaration_worker.finish(deadline) if self._file else None
         systemd = self._systemd_worker.finish(deadline)
@@ -155,10 +153,12 @@ class Observer:
             state=state,
         )
 
-    def _files_changed(self) -> bool:
-        """Tell whether unit files may have changed since the last look."""
-        seen, self._files_seen = self._files_seen, self._state.unit_file_events
-        return seen != self._files_seen or not self._state.following.active
+    def _start_systemd(self, cause: Cause) -> None:
+        events = self._state.unit_file_events
+        files_changed = events != self._files_seen or not self._state.following.active
+        look = partial(self._systemd.collect, cause, files_changed=files_changed)
+        if self._systemd_worker.start(look):
+            self._files_seen = events
 
     def _read_state(
         self, cause: Cause, declaration: Declaration | None, units: UnitTable | None

@@ -59,11 +59,13 @@ class Worker(Generic[T]):
         self._hung: str | None = None
         threading.Thread(target=self._run, name=name, daemon=True).start()
 
-    def start(self, call: Callable[[], T]) -> None:
-        """Begin a job, unless there is one whose outcome nobody has seen yet."""
-        if self._job is None:
-            self._job = _Job(call)
-            self._jobs.put(self._job)
+    def start(self, call: Callable[[], T]) -> bool:
+        """Begin a job, unless there is one whose outcome nobody has seen yet; tell whether."""
+        if self._job is not None:
+            return False
+        self._job = _Job(call)
+        self._jobs.put(self._job)
+        return True
 
     def finish(self, deadline: float) -> Reading[T]:
         """Wait until ``deadline`` (monotonic seconds) for the job, and give what came of it.
