@@ -69,9 +69,12 @@ class RandomChanges:
         fleet.settle()
 
     def make(self, count: int) -> None:
-        """Makes that many changes, some of them after a moment of rest."""
-        changes, weights = list(_CHANGES), list(_CHANGES.values())
-        for change in self.random.choices(changes, weights, k=count):
+        """Makes that many changes, of each kind if they suffice, some after a moment of rest."""
+        kinds, weights = list(_CHANGES), list(_CHANGES.values())
+        extra = self.random.choices(kinds, weights, k=max(0, count - len(kinds)))
+        chosen = (kinds + extra)[:count]
+        self.random.shuffle(chosen)
+        for change in chosen:
             self.attempt(change)
             if self.random.random() < _REST_SHARE:
                 time.sleep(self.random.uniform(0, _REST_MAX))
