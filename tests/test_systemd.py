@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
+import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -501,3 +504,31 @@ def test_close_does_not_wait_for_a_silent_bus(silent_bus: Path) -> None:
     collector.close()
     assert time.monotonic() - start < 1
     assert "the exporter ends" in complaint(collector)
+
+
+def test_patience_is_for_silence_and_not_for_much_work(machine: Machine) -> None:
+    """PID 1 that starts hundreds of VMs answers, but slowly."""
+    address = f"unix:path={machine.path('/run/dbus/system_bus_socket')}"
+    bus = Bus(address, Signals(), prefixes=(), names=(), patience=0.5)
+    wanted = [Property("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "Version")]
+    done = threading.Event()
+
+    def slow_down() -> None:
+        while not done.wait(0.01):
+            os.kill(machine.leader, signal.SIGSTOP)
+            time.sleep(0.15)
+            os.kill(machine.leader, signal.SIGCONT)
+
+    bus.open()
+    slow = threading.Thread(target=slow_down)
+    slow.start()
+    try:
+        began = time.monotonic()
+        versions = bus.read(wanted * 1000)
+        took = time.monotonic() - began
+    finally:
+        done.set()
+        slow.join()
+        bus.close()
+    assert (len(versions), len(set(versions))) == (1000, 1)
+    assert took > 0.6

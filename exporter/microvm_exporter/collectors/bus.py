@@ -48,7 +48,7 @@ _FLAGS: Final = Gio.DBusCallFlags.NO_AUTO_START
 _ALL_SIGNALS: Final = Gio.DBusSignalFlags.NONE
 _NO_TIMEOUT: Final = 2**31 - 1  # G_MAXINT; a timer for each call is dear, and `_ask` has patience
 
-_BATCH: Final = 2000  # properties, some 0.2 s: patience is for a batch, not for a whole look
+_BATCH: Final = 2000  # properties, some 0.2 s
 _PAUSE: Final = 20  # milliseconds, when not even one call is allowed
 _ALREADY_SUBSCRIBED: Final = "org.freedesktop.systemd1.AlreadySubscribed"
 _LIMITS_EXCEEDED: Final = "org.freedesktop.DBus.Error.LimitsExceeded"
@@ -86,6 +86,7 @@ class Bus:
         self._connection: Any = None
         self._connecting: Future[Any] | None = None
         self._waiting: Future[Any] | None = None
+        self._answers = 0
         self._ended = False
         self._thread = threading.Thread(target=self._serve, name="bus", daemon=True)
         self._thread.start()
@@ -120,7 +121,7 @@ class Bus:
         values: list[Any] = []
         for start in range(0, len(wanted), _BATCH):
             batch = wanted[start : start + _BATCH]
-            values += self._ask(partial(_read, batch))
+            values += self._ask(partial(_read, batch, self._note_answer))
         return values
 
     def close(self) -> None:
@@ -157,12 +158,19 @@ class Bus:
         if self._ended:
             raise BusClosed("the exporter ends")
         try:
-            return done.result(self._patience)
-        except TimeoutError:
-            raise BusTimeout("no answer in time") from None
+            while True:
+                before = self._answers
+                with suppress(TimeoutError):
+                    return done.result(self._patience)
+                if self._answers == before:
+                    raise BusTimeout("no answer in time")
         finally:
             self._waiting = None
             del done  # an error holds this frame, which must not hold the error
+
+    def _note_answer(self) -> None:
+        """Take note that one of many answers came: systemd is busy, and not silent."""
+        self._answers += 1
 
     def _hand_over(self, job: Callable[[Future[Any]], None]) -> Future[Any]:
         """Let the thread of the bus do something that fulfils a future, then or later."""
@@ -240,9 +248,16 @@ class Bus:
 class _Reads:
     """Reads of properties. Lives in the thread of the bus."""
 
-    def __init__(self, connection: Any, wanted: Sequence[Property], done: Future[Any]) -> None:
+    def __init__(
+        self,
+        connection: Any,
+        wanted: Sequence[Property],
+        on_answer: Callable[[], None],
+        done: Future[Any],
+    ) -> None:
         self._connection = connection
         self._wanted = wanted
+        self._on_answer = on_answer
         self._done = done
         self._values: list[Any] = [None] * len(wanted)
         self._window = Window(len(wanted))
@@ -272,6 +287,7 @@ class _Reads:
             self._finish()
 
     def _finish(self) -> None:
+        self._on_answer()
         self._window.finish()
         self.go_on()
 
@@ -286,8 +302,13 @@ class _Reads:
             pause.attach(GLib.MainContext.get_thread_default())
 
 
-def _read(wanted: Sequence[Property], connection: Any, done: Future[Any]) -> None:
-    _Reads(connection, wanted, done).go_on()
+def _read(
+    wanted: Sequence[Property],
+    on_answer: Callable[[], None],
+    connection: Any,
+    done: Future[Any],
+) -> None:
+    _Reads(connection, wanted, on_answer, done).go_on()
 
 
 def _receive(connection: Any, result: Gio.AsyncResult, done: Future[Any]) -> None:
