@@ -14,7 +14,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from functools import cache, partial
 from typing import Any, Final
@@ -31,6 +30,7 @@ from microvm_exporter.collectors.bus_terms import (
     Property,
 )
 from microvm_exporter.collectors.news import News
+from microvm_exporter.collectors.pending import Pending
 from microvm_exporter.collectors.signals import Signals
 from microvm_exporter.collectors.window import Window
 
@@ -84,9 +84,8 @@ class Bus:
         self._patience = patience
         self._context = GLib.MainContext()
         self._connection: Any = None
-        self._connecting: Future[Any] | None = None
-        self._waiting: Future[Any] | None = None
-        self._answers = 0
+        self._connecting: Pending | None = None
+        self._waiting: Pending | None = None
         self._ended = False
         self._thread = threading.Thread(target=self._serve, name="bus", daemon=True)
         self._thread.start()
@@ -121,7 +120,7 @@ class Bus:
         values: list[Any] = []
         for start in range(0, len(wanted), _BATCH):
             batch = wanted[start : start + _BATCH]
-            values += self._ask(partial(_read, batch, self._note_answer))
+            values += self._ask(partial(_read, batch))
         return values
 
     def close(self) -> None:
@@ -129,19 +128,19 @@ class Bus:
         self._ended = True
         self._context.wakeup()
         if self._waiting is not None:
-            _settle(self._waiting, BusClosed("the exporter ends"))
+            self._waiting.settle(BusClosed("the exporter ends"))
         self._thread.join(0.5)
 
     def _call(self, method: str, signature: str, arguments: tuple[Any, ...]) -> GLib.Variant:
-        def send(connection: Any, done: Future[Any]) -> None:
+        def send(connection: Any, done: Pending) -> None:
             target = (_SYSTEMD, _MANAGER_PATH, _MANAGER, method)
             values = GLib.Variant(signature, arguments)
             connection.call(*target, values, None, _FLAGS, _NO_TIMEOUT, None, _receive, done)
 
         return self._ask(send)
 
-    def _ask(self, send: Callable[[Any, Future[Any]], None]) -> Any:
-        def job(done: Future[Any]) -> None:
+    def _ask(self, send: Callable[[Any, Pending], None]) -> Any:
+        def job(done: Pending) -> None:
             if self._connection is None:
                 raise BusClosed("the connection was closed")
             send(self._connection, done)
@@ -153,34 +152,25 @@ class Bus:
             self._hand_over(self._hang_up)
             raise
 
-    def _wait(self, done: Future[Any]) -> Any:
+    def _wait(self, done: Pending) -> Any:
         self._waiting = done
         if self._ended:
             raise BusClosed("the exporter ends")
         try:
-            while True:
-                before = self._answers
-                with suppress(TimeoutError):
-                    return done.result(self._patience)
-                if self._answers == before:
-                    raise BusTimeout("no answer in time")
+            return done.wait(self._patience)
         finally:
             self._waiting = None
             del done  # an error holds this frame, which must not hold the error
 
-    def _note_answer(self) -> None:
-        """Take note that one of many answers came: systemd is busy, and not silent."""
-        self._answers += 1
-
-    def _hand_over(self, job: Callable[[Future[Any]], None]) -> Future[Any]:
+    def _hand_over(self, job: Callable[[Pending], None]) -> Pending:
         """Let the thread of the bus do something that fulfils a future, then or later."""
-        done: Future[Any] = Future()
+        done = Pending()
 
         def run(_data: object) -> bool:
             try:
                 job(done)
             except Exception as error:  # the thread goes on: the one who waits deals with it
-                _settle(done, error)
+                done.settle(error)
             return bool(GLib.SOURCE_REMOVE)
 
         source = GLib.Idle(priority=GLib.PRIORITY_DEFAULT)
@@ -199,11 +189,11 @@ class Bus:
             pass  # what is left in there would keep it
         self._context.pop_thread_default()
 
-    def _connect(self, done: Future[Any]) -> None:
+    def _connect(self, done: Pending) -> None:
         is_new = self._connection is None or self._connection.is_closed()
         if is_new:
             self._connection = self._connected()
-        _settle(done, is_new)
+        done.settle(is_new)
 
     def _connected(self) -> Any:
         try:
@@ -232,7 +222,7 @@ class Bus:
         owner = (_DBUS, _DBUS, "NameOwnerChanged", _DBUS_PATH, _SYSTEMD)
         connection.signal_subscribe(*owner, _ALL_SIGNALS, self._news.owner)
 
-    def _hang_up(self, _done: Future[Any]) -> None:
+    def _hang_up(self, _done: Pending) -> None:
         if self._connection is not None:
             self._connection.close(None, None)
             self._connection = None
@@ -248,16 +238,9 @@ class Bus:
 class _Reads:
     """Reads of properties. Lives in the thread of the bus."""
 
-    def __init__(
-        self,
-        connection: Any,
-        wanted: Sequence[Property],
-        on_answer: Callable[[], None],
-        done: Future[Any],
-    ) -> None:
+    def __init__(self, connection: Any, wanted: Sequence[Property], done: Pending) -> None:
         self._connection = connection
         self._wanted = wanted
-        self._on_answer = on_answer
         self._done = done
         self._values: list[Any] = [None] * len(wanted)
         self._window = Window(len(wanted))
@@ -266,7 +249,7 @@ class _Reads:
         if not self._done.done():
             self._window.fill(self._send)
         if self._window.is_done:
-            _settle(self._done, self._values)
+            self._done.settle(self._values)
         return bool(GLib.SOURCE_REMOVE)
 
     def _send(self, number: int) -> None:
@@ -287,7 +270,7 @@ class _Reads:
             self._finish()
 
     def _finish(self) -> None:
-        self._on_answer()
+        self._done.come += 1
         self._window.finish()
         self.go_on()
 
@@ -295,27 +278,22 @@ class _Reads:
         if error.name in _GONE:
             self._finish()
         elif error.name != _LIMITS_EXCEEDED:
-            _settle(self._done, error)
+            self._done.settle(error)
         elif not self._window.refuse(number):
             pause = GLib.Timeout(_PAUSE)
             pause.set_callback(self.go_on)
             pause.attach(GLib.MainContext.get_thread_default())
 
 
-def _read(
-    wanted: Sequence[Property],
-    on_answer: Callable[[], None],
-    connection: Any,
-    done: Future[Any],
-) -> None:
-    _Reads(connection, wanted, on_answer, done).go_on()
+def _read(wanted: Sequence[Property], connection: Any, done: Pending) -> None:
+    _Reads(connection, wanted, done).go_on()
 
 
-def _receive(connection: Any, result: Gio.AsyncResult, done: Future[Any]) -> None:
+def _receive(connection: Any, result: Gio.AsyncResult, done: Pending) -> None:
     try:
-        _settle(done, connection.call_finish(result))
+        done.settle(connection.call_finish(result))
     except GLib.Error as error:
-        _settle(done, _call_error(error))
+        done.settle(_call_error(error))
 
 
 def _listed(column: Callable[[int], Any]) -> Listed:
@@ -327,15 +305,6 @@ def _listed(column: Callable[[int], Any]) -> Listed:
         sys.intern(column(4).get_string()),
         column(7).get_uint32() != 0,
     )
-
-
-def _settle(done: Future[Any], outcome: object) -> None:
-    """Fulfil a future, unless somebody was faster."""
-    with suppress(InvalidStateError):
-        if isinstance(outcome, Exception):
-            done.set_exception(outcome)
-        else:
-            done.set_result(outcome)
 
 
 @cache
