@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
-from typing import NoReturn
 
 import pytest
 
@@ -183,12 +182,15 @@ def test_what_is_followed_is_what_a_fresh_look_finds(changes: RandomChanges) -> 
             wait_for_resyncs(checking)
             with Follower(machine, interval="500ms") as fresh:
                 fresh.refresh(3)
-                agree(changes, "the one that looks again", checking, fresh)
-                agree(changes, "the one that never looks again", trusting, fresh)
-            if told := checking.not_followed():
-                fail(changes, "what the one that looks again says", told)
-            if told := trusting.not_followed():
-                fail(changes, "what the one that never looks again says", told)
+                told = {
+                    "the one that looks again": differences(machine, checking, fresh),
+                    "the one that never looks again": differences(machine, trusting, fresh),
+                    "what the first says of itself": checking.not_followed(),
+                    "what the second says of itself": trusting.not_followed(),
+                }
+            if any(told.values()):
+                told["the log of the first"] = checking.stop().splitlines()
+                pytest.fail(story(changes, told), pytrace=False)
 
 
 def wait_for_resyncs(exporter: Follower) -> None:
@@ -197,20 +199,19 @@ def wait_for_resyncs(exporter: Follower) -> None:
     eventually("looks at everything", lambda: exporter.resyncs() >= before + 3, timeout=30)
 
 
-def agree(changes: RandomChanges, which: str, followed: Exporter, fresh: Exporter) -> None:
-    """Wait until both show the same; what is judged by two observations may come a look later."""
+def differences(machine: Machine, followed: Exporter, fresh: Exporter) -> list[str]:
+    """Compare until both show the same: what takes two observations may come a look later."""
     deadline = time.monotonic() + 10
-    while differing := compare(changes.machine, followed, fresh):
+    while found := compare(machine, followed, fresh):
         if time.monotonic() > deadline:
-            fail(changes, which, differing)
+            break
         time.sleep(0.5)
+    return found
 
 
-def fail(changes: RandomChanges, which: str, differing: list[str]) -> NoReturn:
-    story = (
-        f"after these changes, of FOLLOW_CHANGES={CHANGES} FOLLOW_SEED={SEED}:",
-        *changes.made,
-        f"{which}:",
-        *differing,
-    )
-    pytest.fail("\n".join(story), pytrace=False)
+def story(changes: RandomChanges, told: Mapping[str, list[str]]) -> str:
+    """What was done since the last comparison, and what came of it."""
+    lines = [f"after these changes, of FOLLOW_CHANGES={CHANGES} FOLLOW_SEED={SEED}:", *changes.made]
+    for title, found in told.items():
+        lines += [f"{title}:", *found] if found else []
+    return "\n".join(lines)
