@@ -15,7 +15,7 @@ import pytest
 from host import Fleet, Machine, Vm
 from host.layout import STATE, UNITS
 from host.machine import eventually
-from microvm_exporter.collectors import unit_list
+from microvm_exporter.collectors import missed, unit_list
 from microvm_exporter.collectors.file_turns import FileTurns
 from microvm_exporter.collectors.signals import Signals
 from microvm_exporter.collectors.systemd import SystemdCollector
@@ -26,6 +26,15 @@ Act = Callable[[Fleet], object]
 
 MINDED = frozenset({"microvm-tap-interfaces@web.service", "microvm-virtiofsd@spare.service"})
 """The helpers whose checks are asked of."""
+
+
+GRACE = 0.4
+"""Seconds in which a change that was seen is told of on a host that does nothing else."""
+
+
+@pytest.fixture(autouse=True)
+def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(missed, "_GRACE", GRACE)
 
 
 @pytest.fixture
@@ -73,7 +82,7 @@ def assert_follows(collector: SystemdCollector, address: str) -> None:
 def assert_nothing_missed(collector: SystemdCollector) -> None:
     """A look at everything finds nothing that nobody had told of."""
     collector.collect(Cause.RESYNC)
-    time.sleep(2.1)  # what it found changed has that long to be told
+    time.sleep(GRACE)  # what it found changed has that long to be told
     collector.collect(Cause.EVENT)
     assert collector.following.missed == 0
 
