@@ -87,7 +87,7 @@ def _measure(vms: int, plan: Plan, *, beside: bool) -> Result:
         at_rest, ours = phases.measure_rest(watch, host, plan.idle)
         figures += at_rest
         _say("microvm-exporter: looks")
-        figures += phases.measure_looks(watch, host)
+        figures += phases.measure_looks(watch, host, 8 if beside else 3)
         _say(f"microvm-exporter: {plan.samples} changes of each kind")
         figures += phases.measure_latency(host, plan.samples)
         _say(f"microvm-exporter: changes for {plan.churn:.0f} s")

@@ -116,7 +116,7 @@ def measure_node_exporter(watch: Watch, host: BenchHost) -> Load:
         return Load(plain, gzip, cost, Memory.of(running.folder))
 
 
-def measure_looks(watch: Watch, host: BenchHost) -> list[Figure]:
+def measure_looks(watch: Watch, host: BenchHost, looks_made: int) -> list[Figure]:
     """Processor time of a look at everything, and of one at what no event tells."""
     every = max(3, 3 * len(host.fleet.vms) // 1000)
     full = ("resync", f"--collect.interval={every}s", f"--collect.resync-interval={every}s")
@@ -126,7 +126,7 @@ def measure_looks(watch: Watch, host: BenchHost) -> list[Figure]:
         with exporter(host, *flags) as running:
             time.sleep(every)
             before, meter = running.refreshes(), watch.meter(running.folder)
-            time.sleep(every * 8)
+            time.sleep(every * looks_made)
             looks = _grown(before, running.refreshes())[cause]
             spent = meter.spent(max(1.0, looks))
         for name, value in spent.items():
@@ -242,6 +242,7 @@ def measure_switch(watch: Watch, host: BenchHost) -> list[Figure]:
 def _switch(vms: Sequence[Vm]) -> str:
     return "\n".join(
         (
+            "export SYSTEMD_BUS_TIMEOUT=10min",  # a reload of 35,000 units takes half a minute
             replace_declaration(DECLARATION_AS_IT_IS),
             *(f"ln -sfT {vm.runner} {vm.state}/current" for vm in vms),
             "systemctl daemon-reload",
