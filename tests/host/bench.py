@@ -12,14 +12,16 @@ prints how each figure grows. How all is measured: docs/performance.md.
 
 from __future__ import annotations
 
+import math
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from host import bench_phases as phases
 from host.bench_exporter import NODE_EXPORTER
 from host.bench_host import BenchHost
-from host.bench_report import Figure, Result, compare, percent, report, report_growth, scrapes
+from host.bench_report import Figure, Result, compare, percent, report, report_growth, scrapes, text
 from host.machine import Machine, MachineError
 
 _SIZES = (1000, 5000)
@@ -81,25 +83,33 @@ def _measure(vms: int, plan: Plan, *, beside: bool) -> Result:
         host = BenchHost.fill(machine, vms, _say)
         _say(f"{host.title} are there; half a minute without a look")
         watch = phases.Watch.begin(machine)
-        _say("microvm-exporter: starts")
-        figures = phases.measure_starts(host)
+        looks = 8 if beside else 3
         _say(f"microvm-exporter: {plan.idle:.0f} s at rest, then scrapes")
         at_rest, ours = phases.measure_rest(watch, host, plan.idle)
-        figures += at_rest
-        _say("microvm-exporter: looks")
-        figures += phases.measure_looks(watch, host, 8 if beside else 3)
-        _say(f"microvm-exporter: {plan.samples} changes of each kind")
-        figures += phases.measure_latency(host, plan.samples)
-        _say(f"microvm-exporter: changes for {plan.churn:.0f} s")
-        figures += phases.measure_churn(watch, host, plan.churn)
-        _say("microvm-exporter: a switch")
-        figures += phases.measure_switch(watch, host)
-        figures.append(Figure("cores in use before, by others", watch.busy, percent))
+        figures = [
+            *_phase("starts", lambda: phases.measure_starts(host)),
+            *at_rest,
+            *_phase("looks", lambda: phases.measure_looks(watch, host, looks)),
+            *_phase("changes of each kind", lambda: phases.measure_latency(host, plan.samples)),
+            *_phase("changes all the time", lambda: phases.measure_churn(watch, host, plan.churn)),
+            *_phase("a switch", lambda: phases.measure_switch(watch, host)),
+            Figure("cores in use before, by others", watch.busy, percent),
+        ]
         if not beside:
             return Result(host.title, [*scrapes(ours.plain, ours.gzip), *figures])
         _say("node_exporter: scrapes")
         theirs = phases.measure_node_exporter(watch, host)
         return Result(host.title, [*compare(ours, theirs), *figures], ours, theirs)
+
+
+def _phase(what: str, measure: Callable[[], list[Figure]]) -> list[Figure]:
+    """Measures, or says why it could not: what other phases have found is not lost by it."""
+    _say(f"microvm-exporter: {what}")
+    try:
+        return measure()
+    except (MachineError, AssertionError) as error:
+        _say(f"{what}: {error}")
+        return [Figure(what, math.inf, text("not measured"), 0)]
 
 
 def _environ(name: str, default: int) -> int:
