@@ -42,10 +42,10 @@ def interview(
         before = known.get(unit.name)
         return units.questions_on_state(unit, before, files=unit.name in files, check=check)
 
-    def on_check(unit: Unit) -> Iterator[str]:
-        return units.questions_on_check(unit, known.get(unit.name), answers[unit.name])
+    def on_change(unit: Unit) -> Iterator[str]:
+        return units.questions_on_change(unit, known.get(unit.name), answers[unit.name])
 
-    for questions in (on_state, on_check):
+    for questions in (on_state, on_change):
         _ask(bus, answers, told, _questions(asked, questions))
     there = [unit for unit in asked if None not in answers[unit.name].values()]
     found = {}

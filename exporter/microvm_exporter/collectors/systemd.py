@@ -98,6 +98,8 @@ class SystemdCollector:
             self._collect(cause, heard)
         except BusError as error:
             raise self._failed(self._explain.asking(error)) from error
+        except CollectorError:
+            raise  # of the opening: all is said
         except Exception as error:
             self._failed(f"unexpected {type(error).__name__}: {error}")  # as it lost what was heard
             raise

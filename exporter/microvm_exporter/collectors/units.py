@@ -20,7 +20,7 @@ __all__ = [
     "amend",
     "complete",
     "follow",
-    "questions_on_check",
+    "questions_on_change",
     "questions_on_state",
     "read_check",
 ]
@@ -84,22 +84,30 @@ def questions_on_state(
         # Whether there was another check since the one that failed, or how the last one ended.
         yield "ConditionTimestamp" if _was_skipped(known) else "ConditionResult"
     if unit.template is Template.MICROVM:
-        yield "NRestarts"
         if unit.active_state not in _AT_REST:
             yield "ActiveEnterTimestamp"
+        # One that was active and is has restarted only if it has become active since; that its
+        # restarts are forgotten (`systemctl reset-failed`) nothing tells.
+        if not known or known.restarts or {unit.active_state, known.active_state} != {"active"}:
+            yield "NRestarts"
     if unit.active_state == "failed" or (
         unit.template is Template.MICROVM and unit.active_state == "activating"
     ):
         yield from ("Result", "ExecMainStatus")
 
 
-def questions_on_check(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Iterator[str]:
-    """Name what to ask after the answers on the state: a check that failed since the last look.
+def questions_on_change(
+    unit: Unit, known: Unit | None, answers: Mapping[str, Any]
+) -> Iterator[str]:
+    """Name what to ask after the answers on the state: of a restart, or a check that failed.
 
     ConditionResult is false before any check, too: only the time tells. The conditions of a helper
     are not asked: it has the one of its template, and on a healthy host most of them are unmet.
     A unit may be unloaded between the questions, but then a signal says so.
     """
+    entered = answers.get("ActiveEnterTimestamp")
+    if known and entered is not None and _seconds(entered) != known.active_enter_timestamp:
+        yield "NRestarts"  # unless that was asked
     if answers.get("ConditionResult") is False:
         yield "ConditionTimestamp"
     elif answers.get("ConditionTimestamp") not in (None, _micro(known)):
@@ -126,7 +134,7 @@ def complete(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Unit
         active_enter_timestamp=_seconds(answers.get("ActiveEnterTimestamp", 0)),
         result=answers.get("Result", unit.result),
         exec_main_status=answers.get("ExecMainStatus", unit.exec_main_status),
-        restarts=answers.get("NRestarts", unit.restarts),
+        restarts=answers.get("NRestarts", before.restarts),
     )
     # A unit that runs has passed its check.
     if unit.active_state not in _AT_REST or answers.get("ConditionResult") is True:
