@@ -1,7 +1,7 @@
 PYTHON := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo bench bench-scale docs format clean
+.PHONY: help setup test demo alerts dashboards screenshots bench bench-scale bench-fleet docs format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -17,11 +17,23 @@ test: setup ## all tests, the linters among them, with the coverage of the packa
 demo: setup ## a disposable host with drift, its report and metrics (ends by itself with DEMO_SECONDS=5)
 	@PYTHONPATH=tests $(PYTHON) -m host.demo
 
+alerts: setup ## alerts/microvm.rules.yml (settings: make alerts SETTINGS=FILE.json OUT=FILE.yml)
+	@PYTHONPATH=alerts $(PYTHON) -m microvm_alerts $(if $(SETTINGS),--settings=$(SETTINGS)) $(if $(OUT),--output=$(OUT))
+
+dashboards: setup ## dashboards/*.json, from the code beside them
+	@PYTHONPATH=dashboards $(PYTHON) -m microvm_dashboards
+
+screenshots: setup ## docs/dashboards/*.png: the dashboards, drawn on simulated hosts (needs npm and Chromium)
+	@PYTHONPATH=bench:dashboards:tests $(PYTHON) -m screenshots
+
 bench: setup ## what it costs with 1,000 VMs, and node_exporter's systemd collector there
 	@PYTHONPATH=tests $(PYTHON) -m host.bench
 
 bench-scale: setup ## how that grows from 1,000 to 5,000 VMs
 	@PYTHONPATH=tests $(PYTHON) -m host.bench scale
+
+bench-fleet: setup ## what 1,000 hosts of 50 VMs cost Prometheus, with the rules
+	@PYTHONPATH=bench:tests:dashboards $(PYTHON) -m microvm_simulator.scale
 
 docs: setup ## docs/metrics.md and the README's flags, from what the code declares
 	$(PYTHON) scripts/docs.py
