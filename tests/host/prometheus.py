@@ -32,7 +32,6 @@ class Prometheus(Service):
         config: str | Path,
         data: Path | None = None,
         *,
-        retention: str = "10y",
         memory: str = "512MiB",
     ) -> None:
         super().__init__("prometheus")
@@ -42,7 +41,7 @@ class Prometheus(Service):
         self.start(
             f"--config.file={file}",
             f"--storage.tsdb.path={data or self.folder / 'data'}",
-            f"--storage.tsdb.retention.time={retention}",
+            "--storage.tsdb.retention.time=10y",  # no block is too old to be asked for
             f"--web.listen-address={self.address}",
             f"--web.external-url={self.url}/",
             "--web.enable-lifecycle",

@@ -89,7 +89,7 @@ class Service:
         return self._log.read_text()
 
     def wait_until_ready(self, timeout: float = 30.0) -> None:
-        """Wait until it serves; raises ServiceError, with its log, when it does not or has ended."""
+        """Wait until it serves; raises ServiceError, with its log, when it does not."""
         deadline = time.monotonic() + timeout
         while self.process.poll() is None and time.monotonic() < deadline:
             with suppress(OSError, ServiceError):
