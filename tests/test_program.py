@@ -5,12 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -22,9 +20,9 @@ import pytest
 from host import BEFORE_SET_BOOTED, Fleet, Machine, Vm, cases, eventually
 from host.exporter import COMMAND, DECLARATION, PORT, USER, Exporter, check_json, run_check
 from host.layout import STATE
+from host.prometheus import Prometheus
+from tools import tool
 
-ROOT = Path(__file__).parents[1]
-TOOLS = ROOT / ".tools" / "usr" / "bin"
 SUCCESS = "microvm_exporter_collector_success"
 COLLECTORS = ("declaration", "systemd", "links", "state")
 
@@ -326,13 +324,6 @@ def test_hostile_state_directory_fools_nobody(running: Fleet, exporter: Exporter
 # ---------------------------------------------------------------------------------- Prometheus
 
 
-def tool(name: str) -> str:
-    found = shutil.which(name, path=str(TOOLS))
-    if found is None:
-        pytest.skip(f"{name} is not there: make setup says why")
-    return found
-
-
 def test_promtool_accepts_the_metrics_without_a_remark(running: Fleet, exporter: Exporter) -> None:
     promtool = tool("promtool")
     cases.add_tap(running, 'vm"odd')
@@ -345,48 +336,24 @@ def test_promtool_accepts_the_metrics_without_a_remark(running: Fleet, exporter:
 
 
 def test_prometheus_scrapes_it(running: Fleet, exporter: Exporter) -> None:
-    """In the host, so that nothing leaves it; asked through its own API."""
-    prometheus = tool("prometheus")
-    machine = running.machine
+    tool("prometheus")
+    address = exporter.url.removeprefix("http://")
     config = {
         "global": {"scrape_interval": "1s"},
-        "scrape_configs": [
-            {"job_name": "microvm", "static_configs": [{"targets": [f"127.0.0.1:{PORT}"]}]}
-        ],
+        "scrape_configs": [{"job_name": "microvm", "static_configs": [{"targets": [address]}]}],
     }
-    machine.write("/run/prometheus/prometheus.yml", json.dumps(config))
-    server = machine.popen(
-        prometheus,
-        "--config.file=/run/prometheus/prometheus.yml",
-        "--storage.tsdb.path=/run/prometheus/data",
-        "--web.listen-address=127.0.0.1:9090",
-        "--log.level=warn",
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
+    with Prometheus(json.dumps(config)) as prometheus:
         cases.add_tap(running, "vm-leak")
-
-        def ask(query: str) -> list[dict[str, object]]:
-            try:
-                answer = fetch(machine, 9090, f"/api/v1/query?query={urllib.parse.quote(query)}")
-            except OSError:  # it has yet to start
-                return []
-            result: list[dict[str, object]] = json.loads(answer)["data"]["result"]
-            return result
-
-        eventually("the finding", lambda: ask('microvm_drift_finding{kind="stray_tap"}'), 30)
-        (up,) = ask("up")
-        (declared,) = ask("microvm_declared_vms")
-        (finding,) = ask('microvm_drift_finding{kind="stray_tap"}')
-    finally:
-        server.kill()
-        server.communicate()
-    assert up["value"][1] == "1"  # type: ignore[index]
-    assert declared["value"][1] == "2"  # type: ignore[index]
+        stray = 'microvm_drift_finding{kind="stray_tap"}'
+        eventually("the finding", lambda: prometheus.query(stray), 30)
+        (up,) = prometheus.query("up")
+        (declared,) = prometheus.query("microvm_declared_vms")
+        (finding,) = prometheus.query(stray)
+    assert up["value"][1] == "1"
+    assert declared["value"][1] == "2"
     assert finding["metric"] == {
         "__name__": "microvm_drift_finding",
-        "instance": f"127.0.0.1:{PORT}",
+        "instance": address,
         "job": "microvm",
         "kind": "stray_tap",
         "object": "vm-leak",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -102,15 +103,20 @@ class Service:
         """Read the configuration again; raises ServiceError with what is wrong with it."""
         self.request("/-/reload", method="POST")
 
-    def request(self, path: str, method: str = "GET") -> bytes:
-        """Request a page. Raises ServiceError for a refusal, OSError when nothing answers."""
-        request = urllib.request.Request(self.url + path, method=method)
+    def request(self, path: str, method: str = "GET", body: object = None) -> bytes:
+        """Request a page, with ``body`` as JSON.
+
+        Raises ServiceError with the reason for a refusal, OSError when nothing answers.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self.url + path, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
-                body: bytes = answer.read()
+                answered: bytes = answer.read()
         except urllib.error.HTTPError as error:
             raise ServiceError(f"{path}: {error.code} {error.read().decode()}") from None
-        return body
+        return answered
 
 
 def _free_port() -> int:
