@@ -24,7 +24,8 @@ class Prometheus(Service):
     """Prometheus on a configuration, as a text (JSON will do) or as a file.
 
     Paths in a file are relative to it. ``data`` is where its blocks are and come to; without it
-    they go with the server.
+    they go with the server. ``lookback`` is how long a series is shown that has neither a new
+    sample nor a staleness marker, which blocks made from text never have.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class Prometheus(Service):
         data: Path | None = None,
         *,
         memory: str = "512MiB",
+        lookback: str = "5m",
     ) -> None:
         super().__init__("prometheus")
         file = config if isinstance(config, Path) else self.folder / "prometheus.yml"
@@ -44,6 +46,7 @@ class Prometheus(Service):
             "--storage.tsdb.retention.time=10y",  # no block is too old to be asked for
             f"--web.listen-address={self.address}",
             f"--web.external-url={self.url}/",
+            f"--query.lookback-delta={lookback}",
             "--web.enable-lifecycle",
             "--log.level=warn",
             memory=memory,
