@@ -75,13 +75,13 @@ in
 
 
       def prometheus_has(expression, wanted=True):
-          retry(lambda _: bool(query(expression)) == wanted, timeout_seconds=120)
+          retry(lambda _: bool(query(expression)) == wanted, 120)
 
 
-      def mend(vm):
-          """Pastes what the report says to do about a VM, as often as it says something."""
+      def mend(*vms):
+          """Pastes what the report says to do about VMs, or about the host, until it says nothing."""
           for _ in range(3):
-              remedies = [found["remedy"] for found in report()["findings"] if found["vm"] == vm]
+              remedies = [found["remedy"] for found in report()["findings"] if found["vm"] in vms]
               for remedy in dict.fromkeys(remedies):
                   host.succeed(remedy)
           assert not remedies, remedies
@@ -122,12 +122,12 @@ in
       with subtest("Prometheus has an alert about it"):
           prometheus_has(f'ALERTS{{alertname="MicrovmUndeclaredRunning", instance="{HOST}", vm="{MAIL}"}}')
 
-      with subtest("the removal that microvm.nix documents leaves failed units behind"):
+      with subtest("the removal that microvm.nix documents leaves failed units, and TAPs with some luck"):
           host.succeed("systemctl start microvm@web.service")
           host.succeed("systemctl stop microvm@web.service && rm -rf /var/lib/microvms/web")
           host.wait_until_fails("systemctl list-jobs | grep -F web", timeout=30)
           assert ("unit_failed", "web") in findings(), report()
-          mend("web")
+          mend("web", "")  # "": a TAP that is left belongs to no MicroVM any more
 
       with subtest("the removal that the report recommends leaves nothing"):
           mend(MAIL)
