@@ -1,0 +1,72 @@
+"""Recorded series: what a dashboard of a thousand hosts asks for, and what alerts look back on.
+
+They tell what is seen now, so a host whose collector failed is not in them.
+"""
+
+from __future__ import annotations
+
+from microvm_alerts.drift import LAST_SEEN
+from microvm_alerts.rules import Group, Record
+from microvm_alerts.settings import Settings
+
+__all__ = ["recording_group", "wanted_vms"]
+
+
+def recording_group(settings: Settings) -> Group:
+    """Give the recorded series."""
+    s = settings.selector
+    job = f"by ({settings.by})"
+    instance = f"by ({settings.by}, instance)"
+    host = f"{settings.by}, instance"
+    return Group(
+        "microvm-recording",
+        (
+            Record("job:up:sum", f"sum {job} (up{{{s}}})"),
+            Record("job:up:count", f"count {job} (up{{{s}}})"),
+            Record("job:microvm_declared_vms:sum", f"sum {job} (microvm_declared_vms{{{s}}})"),
+            Record("job:microvm_vm_running:sum", f"sum {job} (microvm_vm_running{{{s}}})"),
+            Record("job:microvm_drifted_vms:sum", f"sum {job} (microvm_drifted_vms{{{s}}})"),
+            Record(
+                "job_kind:microvm_drift_findings:sum",
+                f"sum by ({settings.by}, kind) (microvm_drift_findings{{{s}}})",
+            ),
+            Record(
+                "job_collector:microvm_exporter_collector_success:avg",
+                f"avg by ({settings.by}, collector) (microvm_exporter_collector_success{{{s}}})",
+            ),
+            Record(
+                "instance:microvm_declared_vms:sum",
+                f"sum {instance} (microvm_declared_vms{{{s}}})",
+            ),
+            Record(
+                "instance:microvm_drift_findings:sum",
+                f"sum {instance} (microvm_drift_findings{{{s}}})",
+            ),
+            Record(
+                "instance_severity:microvm_drift_finding:count",
+                f"count by ({host}, severity) (microvm_drift_finding{{{s}}})",
+            ),
+            Record(
+                "instance:microvm_vm_running:ratio",
+                f"avg {instance} (\n"
+                f"  microvm_vm_running{{{s}}}\n"
+                f"  and on ({host}, vm)\n"
+                f"  {wanted_vms(settings)}\n"
+                ")",
+            ),
+            Record(
+                "job:microvm_degraded_hosts:count",
+                f"count {job} (\n"
+                f'  count {instance} ({LAST_SEEN}{{{s}, severity="critical"}})\n'
+                "  or\n"
+                f"  max {instance} (up{{{s}}}) == 0\n"
+                ")",
+            ),
+        ),
+    )
+
+
+def wanted_vms(settings: Settings) -> str:
+    """The declared MicroVMs that start automatically."""
+    origins = 'origin=~"declarative|flake|deployed"'
+    return f'microvm_vm_info{{{settings.selector}, autostart="true", {origins}}}'

@@ -1,0 +1,176 @@
+"""Everything that an installation may want otherwise, in one place: a mixin's ``_config``.
+
+A JSON file overrides what it names: ``{"selector": "job=\\"microvms\\"", "for_critical": "10m"}``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from microvm_exporter.durations import parse_duration
+
+__all__ = ["Settings", "SettingsError", "read_settings"]
+
+
+class SettingsError(Exception):
+    """The settings cannot be used: file, key, what was expected and what was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings, with their defaults. Durations are Prometheus's: ``5m``, ``1h30m``."""
+
+    selector: str = 'job="microvm"'
+    """What picks the exporter's targets. It has to name the job: an absent one is told by it."""
+    cluster_label: str = "cluster"
+    """The label that tells clusters apart. Where there is none it changes nothing."""
+    grafana_url: str = "http://localhost:3000"
+    runbook_url: str = (
+        "https://github.com/microvm-exporter/microvm-exporter/blob/main/docs/runbooks"
+    )
+
+    time_scale: float = 1.0
+    """What all durations are multiplied by: below 1 for a demonstration or a test."""
+    for_critical: str = "5m"
+    for_warning: str = "15m"
+    for_info: str = "1h"
+    keep_firing_for: str = "5m"
+    """How long an alert that can flap goes on after its cause was last seen."""
+    scrape_gap: str = "5m"
+    """How long a value still counts after the last scrape that worked."""
+    linger: str = "2m"
+    """How long a finding still counts after it was last seen, although it was looked for."""
+    remember: str = "1d"
+    """How long what was known still counts while it cannot be told whether it still holds."""
+    forget_gone: str = "15m"
+    """The same for a target that is no longer one: it may have been taken out of service."""
+    history: str = "1d"
+    """How far back a target that has gone is looked for, and the most VMs that were declared."""
+
+    restart_loop_restarts: int = 5
+    restart_loop_window: str = "30m"
+    restart_loop_pause: str = "10m"
+    """So many restarts in the window make a loop, until there was none for the pause."""
+    host_down_ratio: float = 0.5
+    host_down_vms: int = 3
+    """A host is mostly down: less than the ratio of its VMs run, and so many at least do not."""
+    fleet_degraded_ratio: float = 0.25
+    fleet_degraded_hosts: int = 3
+    declared_dropped_ratio: float = 0.5
+    declared_dropped_vms: int = 4
+    """No drop is told of where fewer than that were declared before."""
+    snapshot_age: str = "10m"
+    """Without a new snapshot for that long the exporter stands still; above --collect.interval."""
+    series_per_host: int = 80
+    series_per_vm: int = 10
+    series_per_finding: int = 2
+
+    @property
+    def by(self) -> str:
+        """The labels of a job in a ``by`` or ``on`` clause; more can follow."""
+        return f"{self.cluster_label}, job"
+
+    def seconds(self, duration: str) -> float:
+        """Give a duration in seconds, to scale."""
+        return parse_duration(duration) * self.time_scale
+
+    def span(self, duration: str) -> str:
+        """Give a duration as Prometheus writes it, to scale."""
+        return _format_duration(self.seconds(duration))
+
+
+def read_settings(path: Path) -> Settings:
+    """Read the file. Raises `SettingsError`."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"{path}: expected a JSON file, found: {error.strerror}") from None
+    except ValueError as error:
+        raise SettingsError(f"{path}: expected JSON, found an error: {error}") from None
+    if not isinstance(document, dict):
+        raise SettingsError(f"{path}: expected an object, found {_found(document)}")
+    for key, value in document.items():
+        _check(path, key, value)
+    return replace(Settings(), **document)
+
+
+class _Wanted(NamedTuple):
+    """What a value must be, in words and as a test."""
+
+    expected: str
+    accepts: Callable[[Any], bool]
+
+
+def _is_duration(value: object) -> bool:
+    try:
+        return isinstance(value, str) and parse_duration(value) > 0
+    except ValueError:
+        return False
+
+
+def _is_number(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low < value <= high
+
+
+def _matches(pattern: str) -> Callable[[object], bool]:
+    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+_MATCHER: Final = r'[a-zA-Z_]\w*(?:=~|!~|!=|=)"(?:[^"\\\n]|\\.)*"'
+_JOB: Final = r'job="(?:[^"\\\n]|\\.)+"'
+_URL: Final = _Wanted("a URL that starts with http:// or https://", _matches(r"https?://[^\s{}]+"))
+_SHARE: Final = _Wanted("a number above 0, and at most 1", lambda value: _is_number(value, 0, 1))
+_DURATION: Final = _Wanted("a duration such as 5m or 1h30m", _is_duration)
+_COUNT: Final = _Wanted(
+    "a whole number above 0", lambda value: isinstance(value, int) and _is_number(value, 0, 1e9)
+)
+_WANTED: Final[Mapping[str, _Wanted]] = {
+    "selector": _Wanted(
+        'matchers with the job among them, such as job="microvm"',
+        _matches(rf"(?:{_MATCHER},\s*)*{_JOB}(?:,\s*{_MATCHER})*"),
+    ),
+    "cluster_label": _Wanted("the name of a label", _matches(r"[a-zA-Z_]\w*")),
+    "grafana_url": _URL,
+    "runbook_url": _URL,
+    "time_scale": _Wanted("a number above 0, and at most 1000", lambda v: _is_number(v, 0, 1e3)),
+    "host_down_ratio": _SHARE,
+    "fleet_degraded_ratio": _SHARE,
+    "declared_dropped_ratio": _SHARE,
+}
+"""What the values must be that are neither a duration nor a count."""
+
+
+def _check(path: Path, key: str, value: object) -> None:
+    kinds = {field.name: str(field.type) for field in fields(Settings)}
+    if key not in kinds:
+        raise SettingsError(f"{path}: {key}: expected one of {', '.join(kinds)}")
+    wanted = _WANTED.get(key) or (_DURATION if kinds[key] == "str" else _COUNT)
+    if not wanted.accepts(value):
+        raise SettingsError(f"{path}: {key}: expected {wanted.expected}, found {_found(value)}")
+
+
+def _found(value: object) -> str:
+    match value:
+        case list():
+            return "an array"
+        case dict():
+            return "an object"
+        case _:
+            return json.dumps(value)
+
+
+_UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+
+
+def _format_duration(seconds: float) -> str:
+    rest = max(1, round(seconds * 1000))
+    parts = []
+    for unit, worth in _UNITS.items():
+        count, rest = divmod(rest, worth)
+        parts.append(f"{count}{unit}" if count else "")
+    return "".join(parts)
