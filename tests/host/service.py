@@ -20,6 +20,11 @@ from host.nspawn import CHECKOUT
 
 TOOLS = CHECKOUT / ".tools" / "usr" / "bin"
 
+_SHARE = TOOLS.parent / "share"
+# Debian's programs read templates and pages from /usr/share/prometheus, where nothing is installed:
+# they see what was unpacked there, and nobody else does. The process stays the same one.
+_WITH_SHARE = 'mount --bind "$0" /usr/share && exec "$@"'
+
 
 class ServiceError(Exception):
     """A server did not start, or refused a request: says which, and what it said."""
@@ -50,7 +55,7 @@ class Service:
         """Start it. ``memory`` is what Go's collector tries to stay under, as ``256MiB``."""
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
-                ["setpriv", "--pdeathsig=KILL", str(TOOLS / self._program), *flags],
+                ["setpriv", "--pdeathsig=KILL", *_in_its_place(self._program), *flags],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -117,6 +122,14 @@ class Service:
         except urllib.error.HTTPError as error:
             raise ServiceError(f"{path}: {error.code} {error.read().decode()}") from None
         return answered
+
+
+def _in_its_place(program: str) -> list[str]:
+    path = str(TOOLS / program)
+    if not (_SHARE / "prometheus").is_dir():
+        return [path]
+    as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
+    return ["unshare", "--mount", *as_root, "sh", "-c", _WITH_SHARE, str(_SHARE), path]
 
 
 def _free_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -56,12 +57,10 @@ def _page(body: dict[str, Any]) -> Notification:
 
 
 def _chat(body: dict[str, Any]) -> Notification:
-    """An incoming webhook of Slack, or of what takes the same."""
+    """An incoming webhook of Slack, or of what takes the same. Its three entities are shown."""
     (message,) = body["attachments"]
-    extra = {"channel": body["channel"], "link": message.get("title_link", "")}
-    return Notification(
-        "chat", message["title"], message["text"], message["color"] == "good", extra
-    )
+    title, text = (html.unescape(message[part]) for part in ("title", "text"))
+    return Notification("chat", title, text, message["color"] == "good", {"raw": message["text"]})
 
 
 def _watchdog(body: dict[str, Any]) -> Notification:
