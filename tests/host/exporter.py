@@ -32,51 +32,11 @@ _ROOT = Path(__file__).parents[2]
 _COVERAGE = PurePosixPath("/run/coverage")
 
 
-class Exporter:
-    """``serve`` as an unprivileged user in the machine. `with Exporter(machine):` ends it.
+class Endpoint:
+    """What an exporter says. ``url`` is where it is reached from outside of the machine."""
 
-    ``url`` is where it is reached from outside.
-    """
-
-    def __init__(self, machine: Machine, *flags: str, interval: str = "100ms") -> None:
-        self._machine = machine
-        command = (COMMAND, "serve", f"--collect.interval={interval}", *flags)
-        self.process = machine.popen(*command, user=USER, env=_measured(machine))
-        host, port = machine.forward(PORT, 0)
-        self.url = f"http://{host}:{port}"
-
-    def __enter__(self) -> Self:
-        self.wait_until_ready()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.stop()
-
-    def stop(self) -> str:
-        """End it by SIGTERM and give what it logged. Raises TimeoutExpired when it does not end."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            return self.process.communicate(timeout=10)[1]
-        finally:
-            self.process.kill()
-            _keep_measured(self._machine)
-
-    def wait_until_ready(self, timeout: float = 30.0) -> None:
-        """Wait for the first snapshot."""
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline:
-            if self.process.poll() is not None:
-                raise AssertionError(f"it ended:\n{self.process.communicate()[1]}")
-            with suppress(OSError, urllib.error.HTTPError):
-                self.get("/-/ready")
-                return
-            time.sleep(0.05)
-        raise AssertionError(f"not ready after {timeout} s")
+    def __init__(self, url: str) -> None:
+        self.url = url
 
     def get(self, path: str, headers: Mapping[str, str] | None = None) -> bytes:
         """Request a page; raises urllib's HTTPError for a status that is not 200."""
@@ -122,6 +82,50 @@ class Exporter:
     def _observations(self) -> float:
         refreshes = self.samples()["microvm_exporter_refreshes_total"]
         return sum(value for labels, value in refreshes if labels["cause"] != "event")
+
+
+class Exporter(Endpoint):
+    """``serve`` as an unprivileged user in the machine. `with Exporter(machine):` ends it."""
+
+    def __init__(self, machine: Machine, *flags: str, interval: str = "100ms") -> None:
+        self._machine = machine
+        command = (COMMAND, "serve", f"--collect.interval={interval}", *flags)
+        self.process = machine.popen(*command, user=USER, env=_measured(machine))
+        host, port = machine.forward(PORT, 0)
+        super().__init__(f"http://{host}:{port}")
+
+    def __enter__(self) -> Self:
+        self.wait_until_ready()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> str:
+        """End it by SIGTERM and give what it logged. Raises TimeoutExpired when it does not end."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            return self.process.communicate(timeout=10)[1]
+        finally:
+            self.process.kill()
+            _keep_measured(self._machine)
+
+    def wait_until_ready(self, timeout: float = 30.0) -> None:
+        """Wait for the first snapshot."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                raise AssertionError(f"it ended:\n{self.process.communicate()[1]}")
+            with suppress(OSError, urllib.error.HTTPError):
+                self.get("/-/ready")
+                return
+            time.sleep(0.05)
+        raise AssertionError(f"not ready after {timeout} s")
 
 
 def run_check(machine: Machine, *flags: str, user: str | None = USER) -> tuple[int, str, str]:
