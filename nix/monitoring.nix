@@ -1,10 +1,28 @@
 # For the host that runs Prometheus or Grafana: the rules, the dashboards and the scrape job. It
 # adds to what services.prometheus and services.grafana have, and enables neither. It needs nothing
 # of the exporter's module, and can be beside it on one host.
-{ config, lib, ... }:
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
 let
   cfg = config.services.microvm-monitoring;
   inherit (lib) mkEnableOption mkOption types;
+
+  json = pkgs.formats.json { };
+
+  rules =
+    if cfg.rules.settings == { } then
+      ../alerts/microvm.rules.yml
+    else
+      pkgs.runCommand "microvm.rules.yml"
+        { nativeBuildInputs = [ (pkgs.python3.withPackages (python: [ python.pyyaml ])) ]; }
+        ''
+          PYTHONPATH=${../alerts}:${../exporter} python3 -m microvm_alerts \
+            --settings=${json.generate "settings.json" cfg.rules.settings} --output=$out
+        '';
 
   # Only what Grafana reads: the folder also has the code that makes it.
   dashboards = builtins.path {
@@ -13,11 +31,28 @@ let
     filter = path: type: type == "regular" && lib.hasSuffix ".json" path;
   };
 
-  target = host: if builtins.match ".*:[0-9]+" host == null then "${host}:${toString cfg.scrape.port}" else host;
+  target =
+    host:
+    if builtins.match ".*:[0-9]+" host == null then "${host}:${toString cfg.scrape.port}" else host;
 in
 {
   options.services.microvm-monitoring = {
-    rules.enable = mkEnableOption "the recording rules and alerts about MicroVMs in Prometheus";
+    rules = {
+      enable = mkEnableOption "the recording rules and alerts about MicroVMs in Prometheus";
+
+      settings = mkOption {
+        inherit (json) type;
+        default = { };
+        example = {
+          grafana_url = "https://grafana.example";
+          for_critical = "10m";
+        };
+        description = ''
+          What the rules are to have otherwise: the settings of `make alerts`, which
+          `alerts/microvm_alerts/settings.py` lists. The rules are then made anew.
+        '';
+      };
+    };
 
     dashboards = {
       enable = mkEnableOption "the dashboards about MicroVMs in Grafana";
@@ -84,7 +119,7 @@ in
     ];
 
     services.prometheus = {
-      ruleFiles = lib.mkIf cfg.rules.enable [ ../alerts/microvm.rules.yml ];
+      ruleFiles = lib.mkIf cfg.rules.enable [ rules ];
 
       scrapeConfigs = lib.mkIf (cfg.scrape.hosts != [ ]) [
         {

@@ -47,7 +47,7 @@ def test_declaration_of_every_origin() -> None:
 
 def test_declaration_takes_what_the_host_says_of_them_all() -> None:
     found = declare(
-        'autostart = [ "mail.internal" "by-hand" ]; stateDir = /srv/vms; imperative = [ "by-hand" ];'
+        'autostart = [ "mail.internal" ]; stateDir = /srv/vms; imperative = [ "by-hand" ];'
     )
     assert [name for name, one in found.vms.items() if one.autostart] == ["mail.internal"]
     assert found.state_dir == "/srv/vms"

@@ -148,10 +148,10 @@ let
         WorkingDirectory = "${stateDir}/%i";
         User = "microvm";
         Group = "kvm";
-        ExecStart = script ''
+        ExecStart = "${script ''
           rm -f booted
           ln -s "$(readlink current)" booted
-        '';
+        ''}";
         ExecStop = "${pkgs.coreutils}/bin/rm booted";
       };
     };
@@ -204,6 +204,10 @@ let
 in
 {
   options.microvm = {
+    host.enable = mkOption {
+      type = types.bool;
+      default = true;
+    };
     stateDir = mkOption {
       type = types.path;
       default = "/var/lib/microvms";
