@@ -27,7 +27,6 @@ in
 
     services.prometheus.exporters.microvm = {
       enable = true;
-      listenAddress = "0.0.0.0";
       openFirewall = true;
     };
   };

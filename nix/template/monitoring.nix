@@ -8,7 +8,7 @@ in
   services.microvm-monitoring = {
     rules.enable = true;
     dashboards.enable = true;
-    scrape.hosts = [ "localhost" ];
+    scrape.hosts = [ config.networking.hostName ];
   };
 
   services.prometheus = {
