@@ -4,31 +4,35 @@
 
 fills DIR, so that a Prometheus with ``--storage.tsdb.path=DIR`` serves it, and prints the Unix
 time of its end. A Prometheus that has nothing else to tell should be started with
-``--query.lookback-delta=45s``: blocks that are made afterwards have no staleness markers, so what
+``--query.lookback-delta=75s``: blocks that are made afterwards have no staleness markers, so what
 is gone would be shown for five minutes more.
 
 Real: the findings, every ``microvm_*`` sample and the page it is rendered on, for each scrape of
-each host; the blocks. As Prometheus would have made them: ``up``, ``scrape_*``. Simulated: what the
-collectors brought and how long they took, and ``process_*`` (see `microvm_simulator.host`).
+each host; recorded series and ``ALERTS``, by Prometheus' own evaluation of the shipped rules (see
+`microvm_simulator.rules`); the blocks. As Prometheus would have made them: ``up``, ``scrape_*``.
+Simulated: what the collectors brought and how long they took, and ``process_*``
+(`microvm_simulator.host`).
 """
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from host.service import TOOLS
+from host.nspawn import CHECKOUT
+from microvm_simulator.blocks import make_blocks
 from microvm_simulator.host import SimulatedHost
+from microvm_simulator.rules import Span, evaluate
 from microvm_simulator.samples import Samples, Target
 from microvm_simulator.story import BUILDERS, DOWN, GONE, STORY
 
 __all__ = ["HISTORY", "History", "write_blocks"]
+
+
+RULES: Final = CHECKOUT / "alerts" / "microvm.rules.yml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class History:
     """Seconds from its beginning to its end."""
     step: int = 30
     """Seconds between two scrapes."""
+    lookback: str = "75s"
+    """What a Prometheus on it should be started with: rules are evaluated once a minute."""
     instances: tuple[str, ...] = tuple(f"{name}.example:10686" for name in BUILDERS)
     drifted_host: str = "alder.example:10686"
     """Has findings of every severity at the end."""
@@ -54,51 +60,54 @@ class History:
     dotted_vm: str = "mail.internal"
     """Of the drifted host: updated at minute 60, restarted at minute 150."""
 
+    def span(self, end: float) -> Span:
+        """Give the steps of a history that ends at ``end`` (Unix seconds), or just before."""
+        last = int(end) // self.step * self.step
+        return Span(last - self.length, last, self.step)
+
 
 HISTORY: Final = History()
 
 
 def write_blocks(directory: Path, end: float) -> None:
     """Fill the directory with the blocks of a history that ends at ``end`` (Unix seconds)."""
-    begin = int(end) // HISTORY.step * HISTORY.step - HISTORY.length
+    span = HISTORY.span(end)
     samples = Samples()
     for name, world in BUILDERS.items():
-        _Life(SimulatedHost(name, world(), begin), begin).tell(samples)
-    _write(samples, directory)
+        _Life(SimulatedHost(name, world(), span.begin), span).tell(samples)
+    for name, at, value in evaluate(RULES, samples, span):
+        samples.add(name, value, at)
+    make_blocks(samples, directory)
 
 
 class _Life:
     """A host through all its steps, and what Prometheus gets of it."""
 
-    def __init__(self, host: SimulatedHost, begin: int) -> None:
+    def __init__(self, host: SimulatedHost, span: Span) -> None:
         self._host = host
-        self._begin = begin
+        self._span = span
         self._target = Target(HISTORY.job, f"{host.name}.example:10686")
-        self._story = list(STORY[host.name])
+        self._story = [(self._minute(minute), happen) for minute, happen in STORY[host.name]]
+        self._down = range(*map(self._minute, DOWN.get(host.name, (0, 0))))
+        self._gone = self._minute(GONE.get(host.name, HISTORY.length))
 
     def tell(self, samples: Samples) -> None:
         """Add what each scrape of the host gets, for as long as it is a target."""
-        gone = self._minute(GONE[self._host.name]) if self._host.name in GONE else None
         before = 0
-        for now in self._steps():
-            while self._story and self._minute(self._story[0][0]) <= now:
+        for now in self._span:
+            while self._story and self._story[0][0] <= now:
                 _, happen = self._story.pop(0)
                 happen(self._host, now)
-            if gone is not None and now >= gone:
+            if now >= self._gone:
                 return
             before = self._scrape(samples, now, before)
 
-    def _steps(self) -> Iterator[int]:
-        return iter(range(self._begin, self._begin + HISTORY.length + 1, HISTORY.step))
-
     def _minute(self, minute: float) -> int:
-        return self._begin + round(minute * 60)
+        return self._span.begin + round(minute * 60)
 
     def _scrape(self, samples: Samples, now: int, before: int) -> int:
-        """Scrape once; ``before`` is how many samples the last scrape got."""
-        down = DOWN.get(self._host.name)
-        up = not (down and self._minute(down[0]) <= now < self._minute(down[1]))
-        number = 0
+        """Scrape once, and give the number of samples; ``before`` is that of the last scrape."""
+        up, number = now not in self._down, 0
         if up:
             self._host.live(now - HISTORY.step, now)
             number = samples.add_page(self._host.expose(), now, self._target)
@@ -114,20 +123,12 @@ class _Life:
         return number
 
 
-def _write(samples: Samples, directory: Path) -> None:
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / "history.om"
-        samples.write(path)
-        command = [str(TOOLS / "promtool"), "tsdb", "create-blocks-from", "openmetrics", "--quiet"]
-        subprocess.run([*command, path, directory], check=True)
-
-
 def main() -> None:
     directory = Path(sys.argv[1])
     end = float(sys.argv[2]) if len(sys.argv) > 2 else time.time()
     directory.mkdir(parents=True, exist_ok=True)
     write_blocks(directory, end)
-    print(int(end) // HISTORY.step * HISTORY.step)
+    print(HISTORY.span(end).end)
 
 
 if __name__ == "__main__":

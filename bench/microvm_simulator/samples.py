@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 __all__ = ["Samples", "Target", "series"]
@@ -43,6 +43,11 @@ class Samples:
             for name in sorted(self._by_series, key=_family):
                 file.writelines(b"%b %b" % (name, sample) for sample in self._by_series[name])
             file.write(b"# EOF\n")
+
+    def items(self) -> Iterator[tuple[bytes, dict[int, bytes]]]:
+        """Give each series with its values by time."""
+        for name, samples in self._by_series.items():
+            yield name, {int(at): value for value, at in (sample.split() for sample in samples)}
 
     def __len__(self) -> int:
         return len(self._by_series)

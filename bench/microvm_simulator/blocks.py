@@ -1,0 +1,21 @@
+"""Blocks of Prometheus, made of samples by promtool."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+from host.service import TOOLS
+from microvm_simulator.samples import Samples
+
+__all__ = ["make_blocks"]
+
+
+def make_blocks(samples: Samples, directory: Path) -> None:
+    """Add blocks of the samples to the directory. CalledProcessError when promtool refuses."""
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / "samples.om"
+        samples.write(path)
+        command = [TOOLS / "promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet"]
+        subprocess.run([*command, path, directory], check=True, stdout=subprocess.DEVNULL)
