@@ -136,6 +136,19 @@ def test_queries_parse_and_know_their_metrics(tmp_path: Path) -> None:
     assert named <= known
 
 
+def test_errors_in_the_page_of_a_failed_collector_are_those_of_the_code() -> None:
+    """``…`` stands for a value. What begins with FILE is put together of many parts."""
+    sources = [path.read_text() for path in (ROOT / "exporter").rglob("*.py")]
+    table = re.findall(r"^\| (`.*`) \|", Page.read("MicrovmCollectorFailed").text, re.MULTILINE)
+    errors = [error for cell in table for error in re.findall(r"`([^`]+)`", cell)]
+    assert len(errors) > 10
+    for error in errors:
+        if not error.startswith("FILE"):
+            assert any(
+                all(part.strip() in source for part in error.split("…")) for source in sources
+            ), error
+
+
 # ---------------------------------------------------------------------------------- on a host
 
 
@@ -261,7 +274,7 @@ TOLD: Final = "No such file or directory"
 def paste(machine: Machine, page: Page, heading: str) -> str:
     """Run the commands of a section, with the names that stand further up; give what they say."""
     above = page.text.partition(f"\n## {heading}\n")[0]
-    names = re.findall(r"^\w+='.*'$", above, re.MULTILINE)
+    names = re.findall(r"^\w+='[^']*'", above, re.MULTILINE)
     script = "\n".join([*names, *page.blocks("sh", heading)])
     if heading == "Mitigation":
         return machine.run("bash", "-e", input=script).stdout
