@@ -30,9 +30,9 @@ def evaluate(expression: str) -> Any:
     return json.loads(_instantiate("--eval", "--strict", "--json", "--expr", expression))
 
 
-def parse(file: Path) -> str:
-    """A file's expression, with all sugar taken out of it and all names looked up."""
-    return _instantiate("--parse", str(file))
+def parse(expression: str) -> str:
+    """An expression with all sugar taken out of it and all names looked up."""
+    return _instantiate("--parse", "--expr", expression)
 
 
 def _instantiate(*arguments: str) -> str:

@@ -1,9 +1,10 @@
-"""Every Nix file: it parses, knows its names, and binds none for nothing."""
+"""Every Nix file, and what the documentation has of it, knows its names and binds none in vain."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 import pytest
@@ -13,17 +14,19 @@ import nix_eval
 pytestmark = pytest.mark.skipif(bool(nix_eval.missing()), reason=str(nix_eval.missing()))
 
 FILES = [*nix_eval.FILES, *(nix_eval.ROOT / "tests/nix").glob("*.nix")]
+SNIPPETS = re.findall(r"```nix\n(.+?)```", (nix_eval.ROOT / "docs/nixos.md").read_text(), re.DOTALL)
 TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[./\w-]*/[./\w-]*|[a-zA-Z_][\w\'-]*|\d+|\S', re.DOTALL)
 OPENING, CLOSING = ("(", "[", "{", "let"), (")", "]", "}", "in")
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(nix_eval.ROOT)))
-def test_file_binds_no_name_for_nothing(file: Path) -> None:
-    """`parse` finds a name that nothing binds, which a `with` would hide."""
-    tokens = TOKEN.findall(nix_eval.parse(file))
-    assert "with" not in tokens
-    bound = set(bindings(tokens))
-    assert bound - set(uses(tokens, bound)) == set()
+def test_file_binds_no_name_in_vain(file: Path) -> None:
+    assert unused_names(file.read_text()) == set()
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
+def test_documentation_binds_no_name_in_vain(snippet: str) -> None:
+    assert unused_names(snippet) == set()
 
 
 @pytest.mark.parametrize(
@@ -36,12 +39,44 @@ def test_file_binds_no_name_for_nothing(file: Path) -> None:
         ("let inherit (builtins) map filter; in [ (map (x: x)) ]", {"filter"}),
     ],
 )
-def test_names_bound_for_nothing_are_found(tmp_path: Path, text: str, unused: set[str]) -> None:
-    file = tmp_path / "file.nix"
-    file.write_text(text)
-    tokens = TOKEN.findall(nix_eval.parse(file))
+def test_names_bound_in_vain_are_found(text: str, unused: set[str]) -> None:
+    assert unused_names(text) == unused
+
+
+def test_names_bound_in_vain_are_found_in_what_newer_nix_prints() -> None:
+    parsed = "(a: (let inherit (a.b or (c d)) used vain ; e = 1; in { inherit used e ; }))"
+    assert unused_in(parsed) == {"vain"}
+
+
+def test_names_that_nothing_binds_are_found() -> None:
+    with pytest.raises(nix_eval.NixError, match="undefined variable 'b'"):
+        unused_names("{ a }: a b")
+
+
+def unused_names(text: str) -> set[str]:
+    """`parse` finds a name that nothing binds, which a `with` would hide."""
+    return unused_in(nix_eval.parse(text))
+
+
+def unused_in(parsed: str) -> set[str]:
+    tokens = list(without_inherit(TOKEN.findall(parsed)))
+    assert "with" not in tokens
     bound = set(bindings(tokens))
-    assert bound - set(uses(tokens, bound)) == unused
+    return bound - set(uses(tokens, bound))
+
+
+def without_inherit(tokens: list[str]) -> Iterator[str]:
+    """`inherit (a) b;` as `b = (a).b;`, which is how Nix itself prints it before 2.20."""
+    rest = iter(tokens)
+    for token in rest:
+        if token != "inherit":
+            yield token
+            continue
+        inherited = list(takewhile(lambda one: one != ";", rest))
+        names = list(takewhile(lambda one: one != ")", reversed(inherited)))
+        source = inherited[: len(inherited) - len(names)]
+        for name in names:
+            yield from (name, "=", *source, *(["."] if source else []), name, ";")
 
 
 def bindings(tokens: list[str]) -> Iterator[str]:
