@@ -141,7 +141,6 @@ in
         {
           name = "microvm";
           inherit (cfg.dashboards) folder;
-          disableDeletion = true;
           options.path = dashboards;
         }
       ];

@@ -30,12 +30,12 @@ def evaluate(expression: str) -> Any:
     return json.loads(_instantiate("--eval", "--strict", "--json", "--expr", expression))
 
 
-def parse(expression: str) -> str:
-    """An expression with all sugar taken out of it and all names looked up."""
-    return _instantiate("--parse", "--expr", expression)
+def parse(source: Path | str) -> str:
+    """A file or an expression, with its sugar taken out, its names looked up, its paths whole."""
+    return _instantiate("--parse", *(["--expr", source] if isinstance(source, str) else [source]))
 
 
-def _instantiate(*arguments: str) -> str:
+def _instantiate(*arguments: str | Path) -> str:
     command = ("nix-instantiate", "--store", "dummy://", "--readonly-mode", *arguments)
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
     if done.returncode:

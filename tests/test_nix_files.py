@@ -21,7 +21,14 @@ OPENING, CLOSING = ("(", "[", "{", "let"), (")", "]", "}", "in")
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(nix_eval.ROOT)))
 def test_file_binds_no_name_in_vain(file: Path) -> None:
-    assert unused_names(file.read_text()) == set()
+    assert unused_names(file) == set()
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(nix_eval.ROOT)))
+def test_file_names_files_that_are_there(file: Path) -> None:
+    named = {Path(token) for token in TOKEN.findall(nix_eval.parse(file)) if token[0] == "/"}
+    missing = {path for path in named if path.is_relative_to(nix_eval.ROOT) and not path.exists()}
+    assert missing - {file.parent / "hardware-configuration.nix"} == set()  # each host has its own
 
 
 @pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
@@ -53,9 +60,9 @@ def test_names_that_nothing_binds_are_found() -> None:
         unused_names("{ a }: a b")
 
 
-def unused_names(text: str) -> set[str]:
+def unused_names(source: Path | str) -> set[str]:
     """`parse` finds a name that nothing binds, which a `with` would hide."""
-    return unused_in(nix_eval.parse(text))
+    return unused_in(nix_eval.parse(source))
 
 
 def unused_in(parsed: str) -> set[str]:
