@@ -15,8 +15,8 @@ in
   };
 
   nixosModules = {
-    default = ./nix/module.nix;
-    monitoring = ./nix/monitoring.nix;
+    default.imports = [ ./nix/module.nix ];
+    monitoring.imports = [ ./nix/monitoring.nix ];
   };
 
   checks = {
