@@ -17,5 +17,5 @@ def make_blocks(samples: Samples, directory: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "samples.om"
         samples.write(path)
-        command = [TOOLS / "promtool", "tsdb", "create-blocks-from", "openmetrics", "--quiet"]
-        subprocess.run([*command, path, directory], check=True, stdout=subprocess.DEVNULL)
+        command = [str(TOOLS / "promtool"), "tsdb", "create-blocks-from", "openmetrics", "--quiet"]
+        subprocess.run([*command, str(path), str(directory)], check=True)

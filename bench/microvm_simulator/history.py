@@ -73,8 +73,8 @@ def write_blocks(directory: Path, end: float) -> None:
     """Fill the directory with the blocks of a history that ends at ``end`` (Unix seconds)."""
     span = HISTORY.span(end)
     samples = Samples()
-    for name, world in BUILDERS.items():
-        _Life(SimulatedHost(name, world(), span.begin), span).tell(samples)
+    for host, make_world in BUILDERS.items():
+        _Life(SimulatedHost(host, make_world(), span.begin), span).tell(samples)
     for name, at, value in evaluate(RULES, samples, span):
         samples.add(name, value, at)
     make_blocks(samples, directory)

@@ -1,9 +1,9 @@
 """What Prometheus makes of a history with the rules: recorded series and alerts.
 
-``promtool test rules`` evaluates rules on samples of any time, group by group and step by step, as a
-Prometheus does that runs: rules that go by what they recorded before, ``for``, ``keep_firing_for``
-and staleness are all its own. Asked at each step for everything that the rules have made, and told
-to expect nothing, it reports what there is.
+``promtool test rules`` evaluates rules on samples of any time, group by group and step by step, as
+Prometheus does while it runs: rules that go by what they recorded before, ``for``,
+``keep_firing_for`` and staleness are all its own. Asked at each step for everything that the rules
+have made, and told to expect nothing, it reports what there is.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def evaluate(rules: Path, samples: Samples, span: Span) -> list[tuple[bytes, int
     with tempfile.TemporaryDirectory() as scratch:
         test = Path(scratch) / "history.test.yml"
         test.write_text(json.dumps(_test(rules, samples, span)))
-        command = [TOOLS / "promtool", "test", "rules", test]
+        command = [str(TOOLS / "promtool"), "test", "rules", str(test)]
         done = subprocess.run(
             command, capture_output=True, text=True, check=False, env={**os.environ, "GOGC": "400"}
         )
