@@ -118,9 +118,9 @@ def _nothing(_: SimulatedHost) -> None:
 
 def _leftovers(host: SimulatedHost) -> None:
     """A VM that was stopped and undeclared, whose state nobody deleted."""
-    host.stop(f"{_NAME}-vm03")
-    host.undeclare(f"{_NAME}-vm03")
-    host.stop(f"{_NAME}-vm03")
+    host.stop(f"{_NAME}-vm02")
+    host.undeclare(f"{_NAME}-vm02")
+    host.stop(f"{_NAME}-vm02")
 
 
 _SPOILS: Final[tuple[Callable[[SimulatedHost], None], ...]] = (_drift, _nothing, _leftovers)

@@ -29,7 +29,7 @@ from microvm_simulator.rules import Span, evaluate
 from microvm_simulator.samples import Samples, Target
 from microvm_simulator.story import BUILDERS, DOWN, GONE, STORY
 
-__all__ = ["HISTORY", "History", "write_blocks"]
+__all__ = ["HISTORY", "RULES", "History", "scrape", "write_blocks"]
 
 
 RULES: Final = CHECKOUT / "alerts" / "microvm.rules.yml"
@@ -72,12 +72,18 @@ HISTORY: Final = History()
 def write_blocks(directory: Path, end: float) -> None:
     """Fill the directory with the blocks of a history that ends at ``end`` (Unix seconds)."""
     span = HISTORY.span(end)
-    samples = Samples()
-    for host, make_world in BUILDERS.items():
-        _Life(SimulatedHost(host, make_world(), span.begin), span).tell(samples)
+    samples = scrape(span)
     for name, at, value in evaluate(RULES, samples, span):
         samples.add(name, value, at)
     make_blocks(samples, directory)
+
+
+def scrape(span: Span) -> Samples:
+    """Give what Prometheus gets of all hosts from the beginning of their story on."""
+    samples = Samples()
+    for name, make_world in BUILDERS.items():
+        _Life(SimulatedHost(name, make_world(), span.begin), span).tell(samples)
+    return samples
 
 
 class _Life:

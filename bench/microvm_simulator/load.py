@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 from host.nspawn import CHECKOUT
 from host.prometheus import Prometheus
+from host.service import ServiceError
 from microvm_simulator.fleet import HOSTS_A_SERVER, host_name
 
 __all__ = ["JOB", "RULES", "Load", "Usage", "instance", "watch"]
@@ -52,7 +53,10 @@ class Load:
     def __enter__(self) -> Self:
         assert self._fleet.stdout
         try:
-            self._ports: list[int] = json.loads(self._fleet.stdout.readline())
+            ports = self._fleet.stdout.readline()
+            if not ports:
+                raise ServiceError("the simulated fleet did not start")
+            self._ports: list[int] = json.loads(ports)
             # So much that Go's collector goes by its own pace: what is measured is what it takes.
             self.prometheus = Prometheus(self._config(), memory="8GiB").__enter__()
         except BaseException:
@@ -71,6 +75,11 @@ class Load:
 
     def _end_fleet(self) -> None:
         self._fleet.communicate()  # the end of its input ends it
+
+    @property
+    def processes(self) -> tuple[subprocess.Popen[Any], ...]:
+        """The fleet's, and Prometheus'."""
+        return self._fleet, self.prometheus.process
 
     def _config(self) -> str:
         targets = [
