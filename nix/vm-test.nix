@@ -69,7 +69,8 @@ in
 
 
       def shows(sample):
-          host.wait_until_succeeds(f"curl -sf http://localhost:10686/metrics | grep -qxF '{sample}'", timeout=60)
+          scrape = "curl -sf http://localhost:10686/metrics > /tmp/metrics"  # a pipe would break
+          host.wait_until_succeeds(f"{scrape} && grep -qxF '{sample}' /tmp/metrics", timeout=60)
 
 
       def query(expression):

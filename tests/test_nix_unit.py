@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import nix_eval
-from host import Fleet, Machine, Vm, eventually, nspawn
+from host import Fleet, Machine, Vm, eventually
 from host.exporter import COMMAND, DECLARATION, PORT, USER, Endpoint
 from host.layout import UNITS
 from host.machine import PYTHON
+from host.nixos_unit import UNIT, install, uninstall
 from host.runners import UPLINK
 
 pytestmark = [
@@ -27,8 +27,6 @@ pytestmark = [
     pytest.mark.skipif(bool(nix_eval.missing()), reason=str(nix_eval.missing())),
 ]
 
-UNIT = "prometheus-microvm-exporter.service"
-HOMES = ("/home", "/root", "/run/user")
 FLAGS = (f"--declaration.file={DECLARATION}", "--collect.interval=100ms")
 
 PROBE = Path("/opt/probe.py")
@@ -82,8 +80,8 @@ def host(fleet: Fleet) -> Iterator[Fleet]:
     fleet.switch()
     fleet.write_declaration(DECLARATION)
     yield fleet
-    fleet.machine.systemctl("stop", UNIT)
-    for path in (UNITS / UNIT, UNITS / f"{UNIT}.d", DECLARATION.parent, PROBE.parent):
+    uninstall(fleet.machine)
+    for path in (DECLARATION.parent, PROBE.parent):
         fleet.machine.remove(path)
 
 
@@ -160,43 +158,6 @@ def test_hardened_unit_can_do_no_more_than_it_needs(host: Fleet) -> None:
             "Umask": "0077",
         }.items()
     )
-
-
-def install(machine: Machine, exe: str, flags: Iterable[str]) -> None:
-    """Writes the unit as NixOS would, of type `exec` where it runs something else."""
-    unit = nix_eval.evaluate(
-        "import ./nix/unit.nix"
-        f" {{ exe = {nix_string(exe)}; flags = [ {' '.join(map(nix_string, flags))} ];"
-        f' user = "{USER}"; group = "{USER}"; }}'
-    )
-    machine.write(UNITS / UNIT, render(unit))
-    machine.write(UNITS / f"{UNIT}.d" / "test.conf", drop_in(exe))
-    machine.systemctl("daemon-reload")
-
-
-def render(unit: dict[str, Any]) -> str:
-    assert set(unit) == {"description", "wantedBy", "after", "serviceConfig"}
-    lines = ["[Unit]", f"Description={unit['description']}", f"After={' '.join(unit['after'])}"]
-    lines.append("[Service]")
-    for name, value in unit["serviceConfig"].items():
-        for one in value if isinstance(value, list) else [value]:
-            lines.append(f"{name}={str(one).lower() if isinstance(one, bool) else one}")
-    return "\n".join(lines) + "\n"
-
-
-def drop_in(exe: str) -> str:
-    """What only a test needs: the checkout and its Python, wherever they are, and an end."""
-    bound = nspawn.bound_paths()
-    lines = ["[Service]", f"BindReadOnlyPaths={' '.join(map(str, bound))}"]
-    if any(path.is_relative_to(home) for path in bound for home in HOMES):
-        lines.append("ProtectHome=tmpfs")
-    if exe != COMMAND:
-        lines += ["Type=oneshot", "Restart=no", "WatchdogSec=0"]
-    return "\n".join(lines) + "\n"
-
-
-def nix_string(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).replace("${", r"\${")
 
 
 def make_strays(machine: Machine) -> None:

@@ -2,6 +2,7 @@
 {
   imports = [ ./hardware-configuration.nix ];
 
+  boot.loader.systemd-boot.enable = true;
   networking.hostName = "vmhost";
   system.stateVersion = "26.05";
 
