@@ -16,6 +16,8 @@ def make_blocks(samples: Samples, directory: Path) -> None:
     """Add blocks of the samples to the directory. CalledProcessError when promtool refuses."""
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "samples.om"
-        samples.write(path)
         command = [str(TOOLS / "promtool"), "tsdb", "create-blocks-from", "openmetrics", "--quiet"]
-        subprocess.run([*command, str(path), str(directory)], check=True)
+        for part in samples.parts():
+            with path.open("wb") as file:
+                file.writelines(part)
+            subprocess.run([*command, str(path), str(directory)], check=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import logging
 import signal
 import sys
 import threading
@@ -137,6 +138,7 @@ def _come_and_go(host: SimulatedHost, now: float, *, down: bool) -> None:
 def main() -> None:
     """Serve until standard input ends; print the ports as JSON, one for `HOSTS_A_SERVER` hosts."""
     hosts, vms = int(sys.argv[1]), int(sys.argv[2])
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # all hosts' requests wait in it
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller
     fleet = Fleet(hosts, vms, time.time())
     servers = [

@@ -105,6 +105,11 @@ class Load:
         """Wait until every target has been scraped; TimeoutError when that takes longer."""
         self._wait(limit, "target", lambda: self.count(f'up{{job="{JOB}"}} == 1') == self._hosts)
 
+    def wait_until_recorded(self, limit: float) -> None:
+        """Wait until the rules have been evaluated for all hosts."""
+        expr = "instance:microvm_drift_findings:sum"
+        self._wait(limit, "recorded series", lambda: self.count(expr) == self._hosts)
+
     def wait_for_blocks(self, limit: float) -> None:
         """Wait until blocks have been found; Prometheus looks for them once a minute."""
         loaded = "prometheus_tsdb_blocks_loaded"
@@ -121,6 +126,12 @@ class Load:
         """Give how many series an expression has now."""
         found = self.prometheus.query(f"count({expr})")
         return int(found[0]["value"][1]) if found else 0
+
+    def slowest_rules(self) -> list[tuple[float, str]]:
+        """Give the seconds that each rule took last, and its name; the slowest first."""
+        groups = self.prometheus.api("rules")["groups"]
+        rules = [(rule["evaluationTime"], rule["name"]) for g in groups for rule in g["rules"]]
+        return sorted(rules, reverse=True)
 
     def own(self) -> Sequence[Sample]:
         """Give what Prometheus says of itself on its ``/metrics``."""

@@ -19,7 +19,8 @@ __all__ = ["DASHBOARDS", "Asked", "ask", "backfill"]
 
 DASHBOARDS: Final = tuple(sorted(FOLDER.glob("microvm-*.json")))
 
-_STEP: Final = 30
+_DAY: Final = 86_400
+_STEP: Final = 60
 _TIMES: Final = 3
 
 
@@ -51,15 +52,13 @@ def ask(
     return asked
 
 
-def backfill(
-    prometheus: Prometheus, data: Path, selectors: Sequence[str], end: float, span: int
-) -> int:
-    """Give the matching series the values that they have now, for ``span`` seconds before ``end``.
+def backfill(prometheus: Prometheus, data: Path, selectors: Sequence[str], end: float) -> int:
+    """Give the matching series the values that they have now for a day, a sample a minute.
 
     Prometheus finds the blocks within a minute. Returns the number of samples.
     """
     samples, number = Samples(), 0
-    steps = range(int(end) - span, int(end) - _STEP, _STEP)
+    steps = range(int(end) - _DAY, int(end) - _STEP, _STEP)
     for name, value in _now(prometheus, selectors):
         for at in steps:
             samples.add(name, value, at)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
+from itertools import chain
+from typing import Final
 
 __all__ = ["Samples", "Target", "series"]
+
+_PART: Final = 7200
+"""Seconds of a block: promtool reads all of a file once for each block that it makes of it."""
 
 
 def series(name: str, labels: Mapping[str, str]) -> bytes:
@@ -22,12 +26,13 @@ class Samples:
     """Samples by series, each series' in the order of time in which they are added."""
 
     def __init__(self) -> None:
-        self._by_series: dict[bytes, list[bytes]] = {}
+        self._parts: dict[int, dict[bytes, list[bytes]]] = {}
 
     def add(self, name: bytes, value: float | bytes, at: int) -> None:
         """Add a sample of a series at Unix time ``at`` (whole seconds)."""
         text = value if isinstance(value, bytes) else repr(float(value)).encode()
-        self._by_series.setdefault(name, []).append(b"%b %d\n" % (text, at))
+        part = self._parts.setdefault(at // _PART, {})
+        part.setdefault(name, []).append(b"%b %d\n" % (text, at))
 
     def add_page(self, page: bytes, at: int, target: Target) -> int:
         """Add all samples of what a scrape of the target got; give their number."""
@@ -37,20 +42,19 @@ class Samples:
             self.add(target.label(name), value, at)
         return len(lines)
 
-    def write(self, path: Path) -> None:
-        """Write all of them: families are not interleaved, as the format demands."""
-        with path.open("wb") as file:
-            for name in sorted(self._by_series, key=_family):
-                file.writelines(b"%b %b" % (name, sample) for sample in self._by_series[name])
-            file.write(b"# EOF\n")
-
     def items(self) -> Iterator[tuple[bytes, dict[int, bytes]]]:
         """Give each series with its values by time."""
-        for name, samples in self._by_series.items():
-            yield name, {int(at): value for value, at in (sample.split() for sample in samples)}
+        values: dict[bytes, dict[int, bytes]] = {}
+        for part in self._parts.values():
+            for name, samples in part.items():
+                told = (sample.split() for sample in samples)
+                values.setdefault(name, {}).update((int(at), value) for value, at in told)
+        return iter(values.items())
 
-    def __len__(self) -> int:
-        return len(self._by_series)
+    def parts(self) -> Iterator[Iterator[bytes]]:
+        """Give what each part of the time has, as text of which no two families are mixed."""
+        for part in self._parts.values():
+            yield chain(_lines(part), [b"# EOF\n"])
 
 
 class Target:
@@ -73,6 +77,11 @@ class Target:
     def series(self, name: str, **labels: str) -> bytes:
         """Give a series of the target that is not of its page."""
         return series(name, {**self.labels, **labels})
+
+
+def _lines(part: Mapping[bytes, list[bytes]]) -> Iterator[bytes]:
+    for name in sorted(part, key=_family):
+        yield from (b"%b %b" % (name, sample) for sample in part[name])
 
 
 def _family(name: bytes) -> tuple[bytes, bytes]:
