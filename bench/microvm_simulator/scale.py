@@ -22,7 +22,7 @@ from host.bench_report import Figure, Result, percent, report_growth, seconds, s
 from host.service import ServiceError, missing
 from microvm_simulator.fleet import host_name
 from microvm_simulator.load import JOB, Load, Usage, instance, watch
-from microvm_simulator.queries import DASHBOARDS, Asked, ask, backfill
+from microvm_simulator.queries import Asked, ask, backfill, dashboards
 
 _GROWTH = 4
 
@@ -122,7 +122,7 @@ def _give_a_day(load: Load, end: float) -> None:
 
 def _queries(plan: Plan, load: Load) -> Iterator[Figure]:
     given = {"job": JOB, "instance": instance(0), "vm": f"{host_name(0)}-vm00"}
-    for path in DASHBOARDS:
+    for path in dashboards():
         asked = ask(path, load.prometheus, plan.interval, given, time.time())
         yield from _dashboard(path, asked)
 
