@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
+import yaml
 
 from host.nspawn import CHECKOUT
 from host.prometheus import Prometheus
 from host.service import TOOLS, missing
 from microvm_exporter.activity import Activity
 from microvm_exporter.exposition import Renderer
+from microvm_exporter.listen import ListenAddress
 from microvm_exporter.model import Cause
 from microvm_exporter.samples import View
+from microvm_exporter.server import WebServer
 from microvm_simulator.blocks import make_blocks
 from microvm_simulator.fleet import TEMPLATES, Fleet, host_name, make_world
 from microvm_simulator.history import HISTORY, RULES, scrape
@@ -189,7 +196,7 @@ def test_blocks_of_the_first_hour_are_served(tmp_path: Path) -> None:
     for name, at, number in evaluate(RULES, samples, span):
         samples.add(name, number, at)
     make_blocks(samples, tmp_path)
-    with Prometheus("{}", tmp_path, lookback=HISTORY.lookback) as prometheus:
+    with Prometheus("{}", tmp_path, HISTORY.flag) as prometheus:
 
         def ask(expr: str) -> dict[str, float]:
             found = prometheus.query(expr, span.end)
@@ -254,3 +261,82 @@ def test_configuration_of_the_docs_is_accepted(path: Path) -> None:
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"(scaling/{path.name})" in (CHECKOUT / "docs" / "scaling.md").read_text()
+
+
+def configuration(name: str) -> dict[str, Any]:
+    """A configuration of the docs, with its rules found from anywhere, and no Alertmanager."""
+    config: dict[str, Any] = yaml.safe_load((SCALING / name).read_text())
+    assert [(SCALING / file).resolve() for file in config["rule_files"]] == [RULES]
+    return config | {"rule_files": [str(RULES)], "alerting": {}}
+
+
+@needs_tools
+def test_each_host_is_scraped_by_one_shard() -> None:
+    """All four in one Prometheus, as jobs."""
+    config = configuration("shard.yml")
+    (job,) = config["scrape_configs"]
+    shard = config["global"]["external_labels"]["shard"]
+    modulus = job["relabel_configs"][0]["modulus"]
+    assert job["relabel_configs"][1]["regex"] == shard == "0"
+    hosts = [f"127.0.0.1:{port}" for port in range(1, 41)]
+    config["scrape_configs"] = [
+        {
+            "job_name": str(number),
+            "static_configs": [{"targets": hosts}],
+            "relabel_configs": [job["relabel_configs"][0], {**keep, "regex": str(number)}],
+        }
+        for number in range(modulus)
+        for keep in job["relabel_configs"][1:]
+    ]
+    with Prometheus(json.dumps(config)) as prometheus:
+        targets = wait_for(lambda: prometheus.api("targets", state="active")["activeTargets"])
+    assert sorted(target["labels"]["instance"] for target in targets) == sorted(hosts)
+    assert len({target["labels"]["job"] for target in targets}) == modulus
+
+
+@needs_tools
+def test_what_is_recorded_reaches_another_prometheus() -> None:
+    config = configuration("remote-write.yml")
+    fleet = Fleet(hosts=2, vms=3, now=time.time())
+    server = WebServer(fleet, [ListenAddress("127.0.0.1", 0)])
+    address = str(server.start()[0])
+    config["global"] |= {"scrape_interval": "1s", "evaluation_interval": "1s"}
+    config["scrape_configs"][0] |= {
+        "static_configs": [
+            {"targets": [address], "labels": {"instance": f"{n}", "__metrics_path__": f"/{n}"}}
+            for n in range(2)
+        ]
+    }
+    with Prometheus("{}", None, "--web.enable-remote-write-receiver") as receiver:
+        config["remote_write"][0] |= {
+            "url": f"{receiver.url}/api/v1/write",
+            "queue_config": {"batch_send_deadline": "500ms"},
+        }
+        with Prometheus(json.dumps(config)) as sender:
+            found = wait_for(lambda: receiver.query("instance:microvm_drift_findings:sum"))
+            # One series a finding is what stays where the findings are.
+            kept = {"object:microvm_drift_finding:last_seen"}
+            alike = wait_for(lambda: recorded(sender) - kept == names(receiver) != set())
+            assert alike, recorded(sender) ^ names(receiver)
+            assert "ALERTS" in names(receiver)
+    server.close()
+    assert {one["metric"]["cluster"] for one in found} == {"berlin"}
+
+
+def recorded(prometheus: Prometheus) -> set[str]:
+    return {name for name in names(prometheus) if ":" in name or name == "ALERTS"}
+
+
+def names(prometheus: Prometheus) -> set[str]:
+    return set(prometheus.api("label/__name__/values"))
+
+
+T = TypeVar("T")
+
+
+def wait_for(ask: Callable[[], T], limit: float = 15) -> T:
+    """What is asked for, once that is something."""
+    deadline = time.monotonic() + limit
+    while not (found := ask()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return found

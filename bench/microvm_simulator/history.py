@@ -44,7 +44,7 @@ class History:
     """Seconds from its beginning to its end."""
     step: int = 30
     """Seconds between two scrapes."""
-    lookback: str = "75s"
+    flag: str = "--query.lookback-delta=75s"
     """What a Prometheus on it should be started with: rules are evaluated once a minute."""
     instances: tuple[str, ...] = tuple(f"{name}.example:10686" for name in BUILDERS)
     drifted_host: str = "alder.example:10686"

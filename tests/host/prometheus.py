@@ -24,17 +24,15 @@ class Prometheus(Service):
     """Prometheus on a configuration, as a text (JSON will do) or as a file.
 
     Paths in a file are relative to it. ``data`` is where its blocks are and come to; without it
-    they go with the server. ``lookback`` is how long a series is shown that has neither a new
-    sample nor a staleness marker, which blocks made from text never have.
+    they go with the server. ``flags`` are more of Prometheus' own.
     """
 
     def __init__(
         self,
         config: str | Path,
         data: Path | None = None,
-        *,
+        *flags: str,
         memory: str = "512MiB",
-        lookback: str = "5m",
     ) -> None:
         super().__init__("prometheus")
         file = config if isinstance(config, Path) else self.folder / "prometheus.yml"
@@ -46,9 +44,9 @@ class Prometheus(Service):
             "--storage.tsdb.retention.time=10y",  # no block is too old to be asked for
             f"--web.listen-address={self.address}",
             f"--web.external-url={self.url}/",
-            f"--query.lookback-delta={lookback}",
             "--web.enable-lifecycle",
             "--log.level=warn",
+            *flags,
             memory=memory,
         )
 
