@@ -223,6 +223,16 @@ def test_page_of_a_copied_host_is_the_exporters_own() -> None:
     assert of_host(fleet.page(number)) == of_host(rendered(make_world(host_name(number), 10)))
 
 
+@pytest.mark.parametrize("vms", [10, 20])
+def test_series_of_a_host_are_those_that_the_docs_budget_for(vms: int) -> None:
+    fleet = Fleet(hosts=TEMPLATES, vms=vms, now=BEGIN)
+    healthy = fleet.page(TEMPLATES - 1).splitlines()
+    assert len([line for line in healthy if not line.startswith(b"#")]) == 75 + 4 * vms
+    text = (CHECKOUT / "docs" / "scaling.md").read_text()
+    assert "| a MicroVM, when there is no drift | 4 |" in text
+    assert "| a host besides, when there is no drift | 75 of the exporter" in text
+
+
 def test_drift_of_a_fleet_stays_comes_and_goes_and_is_old() -> None:
     fleet = Fleet(hosts=TEMPLATES, vms=10, now=BEGIN)
     drifted = []

@@ -121,7 +121,7 @@ def _leftovers(host: SimulatedHost) -> None:
     """A VM that was stopped and undeclared, whose state nobody deleted."""
     host.stop(f"{_NAME}-vm02")
     host.undeclare(f"{_NAME}-vm02")
-    host.stop(f"{_NAME}-vm02")
+    host.stop(f"{_NAME}-vm02")  # nothing wants its unit now, so systemd forgets it
 
 
 _SPOILS: Final[tuple[Callable[[SimulatedHost], None], ...]] = (_drift, _nothing, _leftovers)
