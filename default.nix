@@ -5,7 +5,7 @@
 }:
 let
   microvm-exporter = pkgs.callPackage ./nix/package.nix { };
-  vm-test = pkgs.testers.runNixOSTest ./nix/vm-test.nix;
+  inherit (microvm-exporter.tests) vm-test;
 in
 {
   inherit microvm-exporter;

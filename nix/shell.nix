@@ -6,7 +6,6 @@
   mkShell,
   nixfmt,
   prometheus,
-  python3,
   statix,
 }:
 mkShell {
@@ -17,19 +16,19 @@ mkShell {
     nixfmt
     prometheus.cli # promtool
     statix
-    (python3.withPackages (
-      ps:
+    (microvm-exporter.python.withPackages (
+      python:
       microvm-exporter.dependencies
       ++ [
-        ps.hypothesis
-        ps.mypy
-        ps.pytest
-        ps.pytest-cov
-        ps.pytest-timeout
-        ps.pytest-xdist
-        ps.pyyaml
-        ps.ruff
-        ps.types-pyyaml
+        python.hypothesis
+        python.mypy
+        python.pytest
+        python.pytest-cov
+        python.pytest-timeout
+        python.pytest-xdist
+        python.pyyaml
+        python.ruff
+        python.types-pyyaml
       ]
     ))
   ];

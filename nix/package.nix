@@ -1,0 +1,113 @@
+# The exporter, for nixpkgs 25.05 and later. `callPackage` it.
+{
+  lib,
+  glib,
+  gobject-introspection,
+  python3Packages,
+  python313Packages,
+  testers,
+  wrapGAppsNoGuiHook,
+}:
+let
+  # pydbus 0.6.0 runs on Python 3.11 to 3.13.
+  python =
+    if lib.versionAtLeast python3Packages.python.version "3.14" then
+      python313Packages
+    else
+      python3Packages;
+
+  package = builtins.readFile ../exporter/microvm_exporter/__init__.py;
+
+  # Those that need neither root, nor a host, nor the rest of the checkout.
+  tests = map (name: "tests/test_${name}.py") [
+    "activity"
+    "budget"
+    "config"
+    "declaration"
+    "drift"
+    "exposition"
+    "laws"
+    "links"
+    "log"
+    "missed"
+    "notify"
+    "observer"
+    "renderer"
+    "schedule"
+    "server"
+    "state"
+    "state_follow"
+    "systemd"
+    "systemd_follow"
+    "text"
+    "unit_files"
+    "untrusted"
+    "watch"
+    "web"
+    "worker"
+  ];
+  needsRoot = "tests/test_state_follow.py::test_vm_that_may_not_be_listed_is_looked_at_each_interval";
+in
+python.buildPythonApplication {
+  pname = "microvm-exporter";
+  version = builtins.head (builtins.match ".*__version__ = \"([^\"]+)\".*" package);
+  pyproject = true;
+
+  # What the build and its tests read, so that nothing else changes the package.
+  src = lib.fileset.toSource {
+    root = ../.;
+    fileset = lib.fileset.unions [
+      ../LICENSE
+      ../README.md
+      ../exporter
+      ../pyproject.toml
+      ../tests
+    ];
+  };
+
+  build-system = [ python.hatchling ];
+
+  dependencies = [
+    python.prometheus-client
+    python.pydbus
+    python.pygobject3
+    python.pyroute2
+    python.waitress
+  ];
+
+  # PyGObject finds Gio by the type libraries that the wrapper names.
+  nativeBuildInputs = [
+    gobject-introspection
+    wrapGAppsNoGuiHook
+  ];
+  buildInputs = [ glib ];
+  dontWrapGApps = true; # it would wrap a second time
+  preFixup = ''
+    makeWrapperArgs+=("''${gappsWrapperArgs[@]}")
+  '';
+
+  nativeCheckInputs = [
+    python.hypothesis
+    python.pytest
+    python.pytest-timeout
+  ];
+  # The options of pytestCheckHook for this have other names since nixpkgs 25.11.
+  checkPhase = ''
+    runHook preCheck
+    python -m pytest -m "not host" --deselect ${needsRoot} ${toString tests}
+    runHook postCheck
+  '';
+
+  passthru = {
+    inherit (python) python;
+    tests.vm-test = testers.runNixOSTest ./vm-test.nix;
+  };
+
+  meta = {
+    description = "Prometheus exporter that finds drift between the MicroVMs a NixOS host declares and what is there";
+    homepage = "https://github.com/microvm-exporter/microvm-exporter";
+    license = lib.licenses.mit;
+    mainProgram = "microvm-exporter";
+    platforms = lib.platforms.linux;
+  };
+}
