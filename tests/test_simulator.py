@@ -334,7 +334,14 @@ def test_what_is_recorded_reaches_another_prometheus() -> None:
 
 
 def recorded(prometheus: Prometheus) -> set[str]:
-    return {name for name in names(prometheus) if ":" in name or name == "ALERTS"}
+    """What its rules have made, and what the fleet dashboard asks for besides."""
+    besides = {
+        "ALERTS",
+        "microvm_exporter_build_info",
+        "microvm_exporter_collector_success",
+        "up",
+    }
+    return {name for name in names(prometheus) if ":" in name or name in besides}
 
 
 def names(prometheus: Prometheus) -> set[str]:
