@@ -21,14 +21,15 @@ from microvm_exporter.listen import ListenAddress
 from microvm_exporter.model import Cause
 from microvm_exporter.samples import View
 from microvm_exporter.server import WebServer
+from microvm_simulator.beginnings import BUILDERS
 from microvm_simulator.blocks import make_blocks
 from microvm_simulator.fleet import TEMPLATES, Fleet, host_name, make_world
-from microvm_simulator.history import HISTORY, RULES, scrape
+from microvm_simulator.history import HISTORY, scrape
 from microvm_simulator.host import SimulatedHost
 from microvm_simulator.load import JOB, Load, instance, watch
-from microvm_simulator.rules import Span, evaluate
+from microvm_simulator.rules import RULES, Span, evaluate
 from microvm_simulator.samples import Samples, Target, series
-from microvm_simulator.story import BUILDERS, STORY
+from microvm_simulator.story import STORY
 from world import World, healthy_world
 
 BEGIN = 1_800_000_000

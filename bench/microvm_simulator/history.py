@@ -22,17 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from host.nspawn import CHECKOUT
+from microvm_simulator.beginnings import BUILDERS
 from microvm_simulator.blocks import make_blocks
 from microvm_simulator.host import SimulatedHost
-from microvm_simulator.rules import Span, evaluate
+from microvm_simulator.rules import RULES, Span, evaluate
 from microvm_simulator.samples import Samples, Target
-from microvm_simulator.story import BUILDERS, DOWN, GONE, STORY
+from microvm_simulator.story import DOWN, GONE, STORY
 
-__all__ = ["HISTORY", "RULES", "History", "scrape", "write_blocks"]
-
-
-RULES: Final = CHECKOUT / "alerts" / "microvm.rules.yml"
+__all__ = ["HISTORY", "History", "scrape", "write_blocks"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +92,7 @@ class _Life:
         self._target = Target(HISTORY.job, f"{host.name}.example:10686")
         self._story = [(self._minute(minute), happen) for minute, happen in STORY[host.name]]
         self._down = range(*map(self._minute, DOWN.get(host.name, (0, 0))))
+        # As many minutes as it has seconds: not before its end.
         self._gone = self._minute(GONE.get(host.name, HISTORY.length))
 
     def tell(self, samples: Samples) -> None:

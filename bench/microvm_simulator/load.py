@@ -18,15 +18,14 @@ from typing import Any, Final, Self
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
-from host.nspawn import CHECKOUT
 from host.prometheus import Prometheus
 from host.service import ServiceError
 from microvm_simulator.fleet import HOSTS_A_SERVER, host_name
+from microvm_simulator.rules import RULES
 
-__all__ = ["JOB", "RULES", "Load", "Usage", "instance", "watch"]
+__all__ = ["JOB", "Load", "Usage", "instance", "watch"]
 
 JOB: Final = "microvm"
-RULES: Final = CHECKOUT / "alerts" / "microvm.rules.yml"
 
 _PAUSE: Final = 5.0
 

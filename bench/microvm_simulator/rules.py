@@ -18,10 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from host.nspawn import CHECKOUT
 from host.service import TOOLS
 from microvm_simulator.samples import Samples
 
-__all__ = ["Span", "evaluate"]
+__all__ = ["RULES", "Span", "evaluate"]
+
+RULES: Final = CHECKOUT / "alerts" / "microvm.rules.yml"
 
 _MADE_BY_RULES: Final = '{__name__=~"ALERTS|ALERTS_FOR_STATE|.+:.+"}'
 
