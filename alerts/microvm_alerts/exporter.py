@@ -172,12 +172,12 @@ def _changes_missed(s: Settings) -> Alert:
 def _collector_not_following(s: Settings) -> Alert:
     name, by = "MicrovmCollectorNotFollowing", f"{s.by}, instance, collector"
     following = f"microvm_exporter_collector_following{{{s.selector}}}[{s.span(s.scrape_gap)}]"
-    success = f"microvm_exporter_collector_success{{{s.selector}}}[{s.span(s.scrape_gap)}]"
+    success = f"microvm_exporter_collector_success{{{s.selector}}}"
     return Alert(
         name,
         f"max by ({by}) (last_over_time({following})) == 0\n"
         f"unless on ({by})\n"
-        f"max by ({by}) (last_over_time({success})) == 0",
+        f"max by ({by}) ({success}) == 0",
         "info",
         {
             "summary": f"Collector {COLLECTOR} does not follow changes on {INSTANCE}",
