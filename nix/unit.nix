@@ -62,6 +62,7 @@ in
     ProtectKernelTunables = true;
     DevicePolicy = "closed"; # a device is looked at, never opened
     LockPersonality = true;
+    # Without writable code libffi, which PyGObject and ctypes call back through, maps a memfd twice.
     MemoryDenyWriteExecute = true;
     RemoveIPC = true;
     RestrictNamespaces = true;
