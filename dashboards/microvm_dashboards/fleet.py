@@ -1,0 +1,390 @@
+"""Fleet: which hosts drift, what kind of drift it is, and whether it gets better or worse.
+
+Stands on the recorded series, so that it stays small with a thousand hosts; what is told of single
+hosts is asked for one moment, and of the worst of them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from microvm_dashboards import colours, links, marks, variables
+from microvm_dashboards.document import Page
+from microvm_dashboards.expressions import fleet_count
+from microvm_dashboards.layout import Line, Section
+from microvm_dashboards.mappings import REMEDY_TEXTS, words
+from microvm_dashboards.panels import (
+    Column,
+    Panel,
+    Steps,
+    Text,
+    colour_by_name,
+    graph,
+    panel_table,
+    tile,
+    timeline,
+)
+from microvm_dashboards.queries import as_table, now, over_time
+from microvm_dashboards.selectors import FLEET, series
+
+__all__ = ["page"]
+
+_UP: Final = series("job:up:sum", FLEET)
+_TARGETS: Final = series("job:up:count", FLEET)
+_BY_KIND: Final = series("job_kind:microvm_drift_findings:sum", FLEET)
+_BY_HOST: Final = series("instance:microvm_drift_findings:sum", FLEET)
+_RATIO: Final = series("instance:microvm_vm_running:ratio", FLEET)
+_DECLARED: Final = series("job:microvm_declared_vms:sum", FLEET)
+_SUCCESS: Final = series("microvm_exporter_collector_success", FLEET)
+_HOST: Final = "cluster, job, instance"
+
+_NO_RULES: Final = "unknown: are the recording rules loaded?"
+_NO_FINDING: Final = "No finding on the hosts that were looked at"
+_NONE_WRONG: Final[Steps] = {-1: colours.UNKNOWN, 0: colours.GOOD, 1: colours.WARNING}
+_NONE_BROKEN: Final[Steps] = {-1: colours.UNKNOWN, 0: colours.GOOD, 1: colours.CRITICAL}
+_NONE_SEEN: Final = words({"-1": ("none seen", colours.UNKNOWN)})
+_BLIND_SPOTS: Final = (
+    " *none seen*: nothing was found, but some host does not answer or could not look at"
+    " everything, so that there may be more."
+)
+
+
+def page() -> Page:
+    """The dashboard."""
+    return Page(
+        uid="microvm-fleet",
+        description="Which hosts drift from what they declare, what kind of drift it is, and"
+        " whether it gets better or worse. Stands on the recording rules of this project.",
+        time="24h",
+        variables=variables.of_fleet(),
+        annotations=[
+            marks.fleet_alerts(FLEET),
+            marks.declaration_of_fleet(FLEET),
+        ],
+        sections=[
+            Section("Is all well?", [Line(4, _tiles())]),
+            Section(
+                "Which hosts?",
+                [
+                    Line(10, [(24, _hosts())]),
+                    Line(8, [(14, _worst()), (10, _silent())]),
+                ],
+            ),
+            Section("Better or worse?", [Line(9, [(12, _findings()), (12, _conditions())])]),
+            Section("What kind?", [Line(11, [(16, _kinds()), (8, _alerts())])]),
+            Section("What runs?", [Line(8, [(8, _machines()), (8, _change()), (8, _versions())])]),
+        ],
+    )
+
+
+def _tiles() -> list[tuple[int, Panel]]:
+    return [(4, tile) for tile in (_down(), _blind(), _drifted(), _critical(), _vms(), _kept())]
+
+
+def _down() -> Panel:
+    return tile(
+        Text(
+            "Hosts down",
+            "Hosts whose exporter does not answer. Nothing is known of their MicroVMs: see to the"
+            " host or its exporter first.",
+            _NO_RULES,
+        ),
+        now(f"sum({_TARGETS}) - sum({_UP})"),
+        steps=_NONE_BROKEN,
+    )
+
+
+def _blind() -> Panel:
+    failed = f"min by ({_HOST}) ({_SUCCESS}) == 0"
+    return tile(
+        Text(
+            "Partly blind",
+            "Hosts whose exporter answers, but some collector of which could not look. What it"
+            " would have found is missing from all that is shown here.",
+            "unknown: no exporter answers",
+        ),
+        now(f"count({failed}) or 0 * count({_SUCCESS})"),
+        steps=_NONE_WRONG,
+    )
+
+
+def _drifted() -> Panel:
+    return tile(
+        Text(
+            "Drifted hosts",
+            "Hosts with at least one finding of any severity." + _BLIND_SPOTS,
+            _NO_RULES,
+        ),
+        now(fleet_count(f"count({_BY_HOST} > 0)", FLEET)),
+        steps=_NONE_WRONG,
+        mappings=_NONE_SEEN,
+    )
+
+
+def _critical() -> Panel:
+    critical = series("instance_severity:microvm_drift_finding:count", FLEET, 'severity="critical"')
+    return tile(
+        Text(
+            "Critical findings",
+            "Findings that keep a wanted MicroVM from working: go to the first host of the table"
+            " below." + _BLIND_SPOTS,
+            _NO_RULES,
+        ),
+        now(fleet_count(f"sum({critical})", FLEET)),
+        steps=_NONE_BROKEN,
+        mappings=_NONE_SEEN,
+    )
+
+
+def _vms() -> Panel:
+    drifted = series("job:microvm_drifted_vms:sum", FLEET)
+    return tile(
+        Text(
+            "Drifted VMs",
+            "MicroVMs with at least one finding, on the hosts that have looked at everything."
+            + _BLIND_SPOTS,
+            _NO_RULES,
+        ),
+        now(fleet_count(f"sum({drifted}) > 0", FLEET)),
+        steps=_NONE_WRONG,
+        mappings=_NONE_SEEN,
+    )
+
+
+def _kept() -> Panel:
+    return tile(
+        Text(
+            "Autostart kept",
+            "Share of the MicroVMs that start by themselves and run now: the mean over all hosts."
+            " Below 90 % is an outage of some of them.",
+            _NO_RULES,
+        ),
+        now(f"avg({_RATIO})"),
+        "percentunit",
+        steps={0: colours.CRITICAL, 0.9: colours.WARNING, 1: colours.GOOD},
+        decimals=1,
+    )
+
+
+def _hosts() -> Panel:
+    severity = "instance_severity:microvm_drift_finding:count"
+    of = {
+        name: series(severity, FLEET, f'severity="{name}"')
+        for name in ("critical", "warning", "info")
+    }
+    score = f"1e6 * {of['critical']} or 1e3 * {of['warning']} or 1 * {of['info']}"
+    worst = f"topk(50, sum by ({_HOST}) ({score}))"
+    wanted = (
+        *(f"sum by ({_HOST}) ({found})" for found in of.values()),
+        f"{_BY_HOST} - {_BY_HOST} offset $__range",
+        f"sum by ({_HOST}) ({_RATIO})",
+    )
+    return panel_table(
+        Text(
+            "Hosts to look at first",
+            "The 50 worst hosts, by critical findings, then warnings, then the rest. *Change* is"
+            " the number of findings against the start of the time range: below zero it gets"
+            " better. A host leads to its own dashboard, with what to do.",
+            _NO_FINDING,
+        ),
+        [as_table(f"({one}) and on ({_HOST}) {worst}") for one in wanted],
+        [
+            Column("instance", "Host", links=[links.to_host("__data.fields.instance")]),
+            Column("cluster", "Cluster", width=130),
+            Column("Value #A", "Critical", width=100, steps=_shade(colours.CRITICAL), filled=True),
+            Column("Value #B", "Warning", width=100, steps=_shade(colours.WARNING), filled=True),
+            Column("Value #C", "Info", width=100, steps=_shade(colours.INFO), filled=True),
+            Column("Value #D", "Change", width=100),
+            Column("Value #E", "Autostart kept", width=140, unit="percentunit", decimals=0),
+        ],
+        sort=("Critical", "Warning", "Info"),
+    )
+
+
+def _shade(colour: str) -> Steps:
+    return {0: "transparent", 1: colour}
+
+
+def _worst() -> Panel:
+    ever = f"max_over_time({_BY_HOST}[$__range] @ end()) > 0"
+    return timeline(
+        Text(
+            "Findings by host",
+            "Findings over time on the 20 hosts that had the most in the time range. Where nothing"
+            " is drawn the host was not heard of.",
+            "No finding in this time on the hosts that were heard of",
+        ),
+        [over_time(f"{_BY_HOST} and on ({_HOST}) topk(20, {ever})", "{{instance}}")],
+        steps={0: colours.GOOD, 1: colours.INFO, 3: colours.WARNING, 10: colours.CRITICAL},
+        links=[links.to_host("__field.labels.instance")],
+    )
+
+
+def _silent() -> Panel:
+    up = series("up", FLEET)
+    gone = f"last_over_time({up}[1d]) unless on ({_HOST}) {up}"
+    failed = f"{_SUCCESS} == 0"
+    rows = (
+        _because("no answer", f"{up} == 0"),
+        _because("no target since a day or less", gone),
+        f'label_replace({failed}, "why", "$1 could not look", "collector", "(.*)")',
+    )
+    return panel_table(
+        Text(
+            "Hosts not seen whole",
+            "Hosts that do not answer, that Prometheus has stopped to scrape within a day, or a"
+            " collector of which fails: what they have may be drift nobody sees. A host leads to"
+            " its exporter.",
+            "All targets answer, and all their collectors look",
+        ),
+        [as_table(f"topk(100, sum by ({_HOST}, why) ({' or '.join(rows)}))")],
+        [
+            Column("instance", "Host", links=[links.to_exporter("__data.fields.instance")]),
+            Column("why", "Why"),
+        ],
+    )
+
+
+def _because(why: str, expression: str) -> str:
+    return f'label_replace({expression}, "why", "{why}", "", "")'
+
+
+def _findings() -> Panel:
+    ever = f"sum by (kind) (max_over_time({_BY_KIND}[$__range] @ end())) > 0"
+    return graph(
+        Text(
+            "Findings by kind",
+            "All findings of the fleet, kinds that occurred in the time range. A rising edge after"
+            " a deployment is what it left behind or broke. What cannot be looked at is missing:"
+            " a drop together with hosts down is no mend.",
+            "No finding in this time, or no recorded series: see the tiles above",
+        ),
+        [over_time(f"sum by (kind) ({_BY_KIND}) and on (kind) ({ever})", "{{kind}}")],
+        stacked=True,
+        decimals=0,
+    )
+
+
+def _conditions() -> Panel:
+    panel = graph(
+        Text(
+            "Hosts by condition",
+            "How many hosts show findings, how many none, and how many do not answer.",
+            "No recorded series: are the recording rules loaded?",
+        ),
+        [
+            over_time(f"sum({_TARGETS}) - sum({_UP})", "no answer"),
+            over_time(f"count({_BY_HOST} > 0) or 0 * count({_BY_HOST})", "with findings"),
+            over_time(f"count({_BY_HOST} == 0) or 0 * count({_BY_HOST})", "none found"),
+        ],
+        stacked=True,
+        decimals=0,
+    )
+    return colour_by_name(
+        panel,
+        {
+            "no answer": colours.UNKNOWN,
+            "with findings": colours.WARNING,
+            "none found": colours.GOOD,
+        },
+    )
+
+
+def _kinds() -> Panel:
+    current = f"sum by (kind) ({_BY_KIND})"
+    before = f"sum by (kind) ({_BY_KIND} offset $__range)"
+    occurring = f"({current} > 0 or {before} > 0)"
+    remedy = 'label_replace({}, "remedy", "$1", "kind", "(.*)")'
+    return panel_table(
+        Text(
+            "Kinds of drift",
+            "Findings by kind now and against the start of the time range, and what to do about"
+            " one. `microvm-exporter check` on the host prints the exact commands.",
+            _NO_FINDING,
+        ),
+        [
+            as_table(remedy.format(f"{current} and on (kind) {occurring}")),
+            as_table(remedy.format(f"({current} - {before}) and on (kind) {occurring}")),
+        ],
+        [
+            Column("kind", "Kind", width=180),
+            Column("Value #A", "Now", width=80),
+            Column("Value #B", "Change", width=90),
+            Column("remedy", "What to do", mappings=REMEDY_TEXTS, wrapped=True),
+        ],
+        sort=("Now",),
+    )
+
+
+def _alerts() -> Panel:
+    firing = series(
+        "ALERTS", FLEET, 'alertname=~"Microvm.+"', 'alertstate="firing"', 'severity!="none"'
+    )
+    return panel_table(
+        Text(
+            "Alerts firing",
+            "Alerts of this project by name, with how many fire. Each has a runbook.",
+            "No alert fires, if the alerting rules are loaded",
+        ),
+        [as_table(f"count by (alertname, severity) ({firing})")],
+        [
+            Column("alertname", "Alert"),
+            Column("severity", "Severity", width=90),
+            Column("Value", "Firing", width=80),
+        ],
+        sort=("Firing",),
+    )
+
+
+def _machines() -> Panel:
+    running = series("job:microvm_vm_running:sum", FLEET)
+    drifted = series("job:microvm_drifted_vms:sum", FLEET)
+    panel = graph(
+        Text(
+            "MicroVMs",
+            "Declared, running and drifted MicroVMs of the fleet. A host that does not answer takes"
+            " its MicroVMs out of all three.",
+            "No recorded series: are the recording rules loaded?",
+        ),
+        [
+            over_time(f"sum({_DECLARED})", "declared"),
+            over_time(f"sum({running})", "running"),
+            over_time(f"sum({drifted})", "drifted"),
+        ],
+        decimals=0,
+    )
+    names = {"declared": colours.INFO, "running": colours.GOOD, "drifted": colours.WARNING}
+    return colour_by_name(panel, names)
+
+
+def _change() -> Panel:
+    total = f"sum({_BY_KIND})"
+    return graph(
+        Text(
+            "Findings against a day before",
+            "Findings now less those at the same time a day before: above zero it has become"
+            " worse.",
+            "No recorded series of a day before yet",
+        ),
+        [over_time(f"{total} - sum({_BY_KIND} offset 1d)", "change in a day")],
+        decimals=0,
+    )
+
+
+def _versions() -> Panel:
+    build = series("microvm_exporter_build_info", FLEET)
+    return panel_table(
+        Text(
+            "Versions",
+            "Versions of the exporter on how many hosts. More than one for long means that a host"
+            " does not get its updates.",
+            "No exporter answers",
+        ),
+        [as_table(f"count by (version, python_version) ({build})")],
+        [
+            Column("version", "Exporter"),
+            Column("python_version", "Python"),
+            Column("Value", "Hosts", width=80),
+        ],
+        sort=("Hosts",),
+    )

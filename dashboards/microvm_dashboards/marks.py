@@ -1,0 +1,98 @@
+"""Marks over time: switches of the declaration, restarts, firing alerts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from grafana_foundation_sdk.builders.dashboard import AnnotationQuery
+
+from microvm_dashboards import colours
+from microvm_dashboards.queries import DATASOURCE
+from microvm_dashboards.selectors import series
+
+__all__ = ["alerts", "declaration_of_fleet", "declaration_of_host", "fleet_alerts", "restarts"]
+
+_FIRING: Final = ('alertname=~"Microvm.+"', 'alertstate="firing"', 'severity!="none"')
+
+
+def declaration_of_host(scope: str) -> AnnotationQuery:
+    """A switch: the declaration was written anew, or declares another number of VMs.
+
+    The first is an event that the exporter hears of where there is a declaration file; without one
+    only the second can be told.
+    """
+    heard = series("microvm_exporter_events_total", scope, 'collector="declaration"')
+    declared = series("microvm_declared_vms", scope)
+    return _annotation(
+        "Declaration",
+        f"sum by (instance) (increase({heard}[$__rate_interval])) > 0"
+        f" or sum by (instance) (changes({declared}[$__rate_interval])) > 0",
+        colours.INFO,
+        text="The declaration changed on {{instance}}",
+    )
+
+
+def declaration_of_fleet(scope: str) -> AnnotationQuery:
+    """A switch of some host that changed how many VMs are declared."""
+    declared = series("job:microvm_declared_vms:sum", scope)
+    return _annotation(
+        "Declaration",
+        f"sum by (cluster, job) (changes({declared}[$__rate_interval])) > 0",
+        colours.INFO,
+        text="Another number of MicroVMs is declared {{cluster}}",
+    )
+
+
+def restarts(scope: str) -> AnnotationQuery:
+    """systemd started a VM again, or a person did and it was back within an interval."""
+    counted = series("microvm_vm_restarts_total", scope)
+    started = series("microvm_vm_start_time_seconds", scope)
+    return _annotation(
+        "Restarts",
+        f"max by (vm) (increase({counted}[$__rate_interval])) > 0"
+        f" or max by (vm) (changes({started}[$__rate_interval])) > 0",
+        colours.WARNING,
+        text="{{vm}} restarted",
+        tags="vm",
+    )
+
+
+def alerts(scope: str) -> AnnotationQuery:
+    """Alerts of a host or VM while they fire."""
+    firing = series("ALERTS", scope, *_FIRING)
+    return _annotation(
+        "Alerts",
+        f"max by (alertname, severity, vm) ({firing})",
+        colours.CRITICAL,
+        text="{{alertname}} {{vm}}",
+        tags="severity",
+    )
+
+
+def fleet_alerts(scope: str) -> AnnotationQuery:
+    """Names of alerts while they fire on some host: a few however many hosts there are."""
+    firing = series("ALERTS", scope, *_FIRING)
+    return _annotation(
+        "Alerts",
+        f"count by (alertname, severity) ({firing})",
+        colours.CRITICAL,
+        text="{{alertname}} on some host",
+        tags="severity",
+    )
+
+
+def _annotation(
+    name: str, expression: str, colour: str, *, text: str, tags: str = ""
+) -> AnnotationQuery:
+    return (
+        AnnotationQuery()
+        .name(name)
+        .datasource(DATASOURCE)
+        .enable(True)
+        .icon_color(colour)
+        .expr(expression)
+        .step("60s")
+        .title_format(name)
+        .text_format(text)
+        .tag_keys(tags)
+    )

@@ -1,0 +1,59 @@
+"""What to do about each kind of drift, in a sentence or two, and which kinds belong together.
+
+No name of a VM or device is in a text: a guest may have chosen it. The exact commands, quoted, are
+printed by ``microvm-exporter check`` on the host.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from microvm_exporter.drift.kinds import Kind
+
+__all__ = ["FAULTS", "LEFTOVERS", "REMEDIES", "STRAYS"]
+
+STRAYS: Final = frozenset({Kind.STRAY_TAP, Kind.STRAY_MACVTAP, Kind.HELPER_WITHOUT_VM})
+"""Devices and helpers that run without their VM."""
+
+LEFTOVERS: Final = frozenset(
+    {
+        Kind.UNDECLARED_UNIT,
+        Kind.UNDECLARED_STATE,
+        Kind.ORIGIN_UNKNOWN,
+        Kind.RESIDUAL_UNIT_FILE,
+        Kind.UNUSED_TEMPLATE,
+    }
+)
+"""What a removed VM left behind, and what does no harm today."""
+
+FAULTS: Final = frozenset(Kind) - STRAYS - LEFTOVERS
+"""What keeps a wanted VM from being as declared, and what runs that nobody declared."""
+
+REMEDIES: Final = {
+    Kind.UNDECLARED_RUNNING: "Declare it again, or accept it as imperative. Otherwise stop all its"
+    " units in one command, then remove its state directory.",
+    Kind.UNDECLARED_UNIT: "Stop all its units in one command and reset those that failed.",
+    Kind.UNDECLARED_STATE: "Keep its disk images if they are needed, then remove the directory.",
+    Kind.ORIGIN_UNKNOWN: "Hand-made: accept it as imperative. Else keep its disk images if they"
+    " are needed, then remove the directory.",
+    Kind.MISSING_UNIT: "Switch the host to its configuration again: systemd lacks the unit.",
+    Kind.MISSING_STATE: "Run its install-microvm unit (systemctl restart), then start it.",
+    Kind.NOT_RUNNING: "Read its journal, mend what it says, then systemctl start.",
+    Kind.UNIT_FAILED: "Read the unit's journal, mend what it says, then systemctl reset-failed.",
+    Kind.CONDITION_UNMET: "The path that the start asks for is missing: install the VM again, then"
+    " start it; if nobody wants it, remove it.",
+    Kind.WOULD_NOT_START: "It runs or rests, but the next start would be skipped: install it again"
+    " before the next reboot.",
+    Kind.RESTART_PENDING: "It runs an older build: restart it when its guest may be interrupted.",
+    Kind.OUTDATED: "The host's switch did not install the declared build: restart its"
+    " install-microvm unit.",
+    Kind.DANGLING_LINK: "The link's target is gone from the store: install the VM again, or remove"
+    " it.",
+    Kind.HELPER_WITHOUT_VM: "Start the VM, or stop all its units in one command.",
+    Kind.MISSING_INTERFACE: "It runs without a device of its: restart the VM.",
+    Kind.STRAY_TAP: "See that nothing holds it open (carrier), then ip link delete.",
+    Kind.STRAY_MACVTAP: "See that no VM uses it, then ip link delete.",
+    Kind.RESIDUAL_UNIT_FILE: "Switch the host again; if the file stays, it was put there by hand.",
+    Kind.UNUSED_TEMPLATE: "Take microvm.nix's host module out if the host is to run no VM.",
+    Kind.DAEMON_RELOAD_NEEDED: "systemctl daemon-reload",
+}
