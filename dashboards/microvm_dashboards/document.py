@@ -72,6 +72,8 @@ def _mend(dashboard: dict[str, Any]) -> dict[str, Any]:
                 properties["value"] = [
                     {key: link[key] for key in _OF_DATA_LINK} for link in properties["value"]
                 ]
+    for holder in (*dashboard["links"], *dashboard["annotations"]["list"]):
+        holder.pop("placement", None)
     mended: dict[str, Any] = _without_unset(dashboard)
     return mended
 
@@ -94,7 +96,7 @@ def _without_unset(value: Any) -> Any:
             return {
                 key: _without_unset(one)
                 for key, one in value.items()
-                if key != "placement" and (one is not None or "color" in value)
+                if one is not None or "color" in value
             }
         case list():
             return [_without_unset(one) for one in value]

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from microvm_dashboards.selectors import HOST, series
+from microvm_dashboards.selectors import HOST, any_of, series
 from microvm_exporter.drift.kinds import Kind
 
 __all__ = [
     "fleet_count",
     "host_count",
+    "ranked",
     "ranked_findings",
     "sight",
     "since",
@@ -38,21 +39,21 @@ def fleet_count(expression: str, scope: str) -> str:
     return f"{expression} or ({success} == 1 and {up} == {targets}) - 1 or 0 * {targets} - 1"
 
 
-def _rank(scope: str, *matchers: str) -> str:
+def ranked(scope: str, *matchers: str) -> str:
     """Findings with their severity's rank: 3 critical, 2 warning, 1 info."""
     return " or ".join(
-        f"{number} * " + series("microvm_drift_finding", scope, *matchers, f'severity="{name}"')
+        f"{number} * " + series("microvm_drift_finding", scope, *matchers, severity=name)
         for name, number in _RANKS.items()
     )
 
 
 def ranked_findings(scope: str, kinds: Iterable[Kind] | None = None) -> str:
     """Findings by rank; never empty: what could not be looked at is told too, as is success."""
-    some = () if kinds is None else (_any_of(kinds),)
+    some = () if kinds is None else (any_of(kinds),)
     findings = series("microvm_drift_finding", scope, *some)
     success, up = series(_SUCCESS, HOST), series("up", HOST)
     rows = (
-        _rank(scope, *some),
+        ranked(scope, *some),
         _row("could_not_look", _object("collector", f"({success} == 0) + 4")),
         _row("no_answer", _object("instance", f"({up} == 0) + 4")),
         _row("no_target", f"absent({up}) + 3"),
@@ -63,7 +64,7 @@ def ranked_findings(scope: str, kinds: Iterable[Kind] | None = None) -> str:
 
 def since(scope: str, kinds: Iterable[Kind] | None = None) -> str:
     """When each finding was first seen in the dashboard's time range, in milliseconds."""
-    some = () if kinds is None else (_any_of(kinds),)
+    some = () if kinds is None else (any_of(kinds),)
     findings = series("microvm_drift_finding", scope, *some)
     first = f"min_over_time(timestamp({findings})[$__range:1m])"
     return _with_remedy(
@@ -76,8 +77,8 @@ def vm_states(scope: str) -> str:
     running = f"max by (vm) ({series('microvm_vm_running', scope)})"
     found = series("microvm_drift_finding", scope, 'vm!=""')
     findings = f"count by (vm) ({found}) > bool 0"
-    started = series("microvm_vm_info", scope, 'autostart="true"')
-    rested = series("microvm_vm_info", scope, 'autostart="false"')
+    started = series("microvm_vm_info", scope, autostart="true")
+    rested = series("microvm_vm_info", scope, autostart="false")
     wanted, unwanted = f"4 * max by (vm) ({started})", f"0 * max by (vm) ({rested})"
     return (
         f"{running} + on (vm) 2 * ({findings} or 0 * {running})"
@@ -88,10 +89,6 @@ def vm_states(scope: str) -> str:
 def sight(scope: str) -> str:
     """21 when the exporter sees all, 20 when a collector fails, 22 when it does not answer."""
     return f"20 + min({series(_SUCCESS, scope)}) or 22 + max({series('up', scope)} == 0)"
-
-
-def _any_of(kinds: Iterable[Kind]) -> str:
-    return f'kind=~"{"|".join(sorted(kinds))}"'
 
 
 def _row(kind: str, expression: str) -> str:

@@ -122,7 +122,7 @@ def _drifted() -> Panel:
 
 
 def _critical() -> Panel:
-    critical = series("instance_severity:microvm_drift_finding:count", FLEET, 'severity="critical"')
+    critical = series("instance_severity:microvm_drift_finding:count", FLEET, severity="critical")
     return tile(
         Text(
             "Critical findings",
@@ -168,10 +168,7 @@ def _kept() -> Panel:
 
 def _hosts() -> Panel:
     severity = "instance_severity:microvm_drift_finding:count"
-    of = {
-        name: series(severity, FLEET, f'severity="{name}"')
-        for name in ("critical", "warning", "info")
-    }
+    of = {name: series(severity, FLEET, severity=name) for name in ("critical", "warning", "info")}
     score = f"1e6 * {of['critical']} or 1e3 * {of['warning']} or 1 * {of['info']}"
     worst = f"topk(50, sum by ({_HOST}) ({score}))"
     wanted = (

@@ -143,15 +143,19 @@ def panel_table(
     columns: Sequence[Column],
     *,
     sort: Sequence[str] = (),
+    first_by: str | None = None,
     unit: str = "short",
 ) -> table.Panel:
-    """Rows with these columns, in this order, and no others; sorted by some, greatest first."""
+    """Rows with these columns, in this order, and no others; sorted by some, greatest first.
+
+    ``first_by`` is a field by which rows are sorted that are equal in those.
+    """
     panel = (
         _panel(table.Panel(), text, queries, unit)
         .thresholds(_thresholds(_PLAIN))
         .color_scheme(FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
         .sort_by([_descending(name) for name in sort])
-        .transformations(_transformations(columns, len(queries)))
+        .transformations(_transformations(columns, len(queries), first_by))
     )
     for column in columns:
         panel.override_by_name(column.title, column.properties())
@@ -251,7 +255,7 @@ def _thresholds(steps: Steps) -> ThresholdsConfig:
 
 
 def _transformations(
-    columns: Sequence[Column], queries: int
+    columns: Sequence[Column], queries: int, first_by: str | None
 ) -> list[dashboard.DataTransformerConfig]:
     names = [column.field for column in columns]
     organize = {
@@ -259,5 +263,13 @@ def _transformations(
         "indexByName": {name: index for index, name in enumerate(names)},
         "renameByName": {c.field: c.title for c in columns if c.title != c.field},
     }
-    merge = [dashboard.DataTransformerConfig("merge", options={})] if queries > 1 else []
-    return [*merge, dashboard.DataTransformerConfig("organize", options=organize)]
+    options = {
+        "merge": {} if queries > 1 else None,
+        "sortBy": {"sort": [{"field": first_by}]} if first_by else None,
+        "organize": organize,
+    }
+    return [
+        dashboard.DataTransformerConfig(name, options=option)
+        for name, option in options.items()
+        if option is not None
+    ]

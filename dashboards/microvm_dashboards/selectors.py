@@ -6,15 +6,22 @@ for a regular expression where several can. So names with dots and dashes are ma
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["FLEET", "HOST", "VM", "series"]
+__all__ = ["FLEET", "HOST", "VM", "any_of", "series"]
 
 FLEET: Final = 'cluster=~"$cluster", job="$job"'
 HOST: Final = f'{FLEET}, instance="$instance"'
 VM: Final = f'{HOST}, vm="$vm"'
 
 
-def series(metric: str, scope: str, *matchers: str) -> str:
-    """Select the series of a metric."""
-    return f"{metric}{{{', '.join((scope, *matchers))}}}"
+def series(metric: str, scope: str, *matchers: str, **labels: str) -> str:
+    """Select the series of a metric; ``labels`` have these values."""
+    equal = (f'{name}="{value}"' for name, value in labels.items())
+    return f"{metric}{{{', '.join((scope, *matchers, *equal))}}}"
+
+
+def any_of(kinds: Iterable[str]) -> str:
+    """Match findings of these kinds."""
+    return f'kind=~"{"|".join(sorted(kinds))}"'
