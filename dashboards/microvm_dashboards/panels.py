@@ -65,7 +65,7 @@ def tile(
         .thresholds(_thresholds(steps))
         .color_scheme(FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
         .color_mode(
-            common.BigValueColorMode.BACKGROUND if judged else common.BigValueColorMode.NONE
+            common.BigValueColorMode.BACKGROUND_SOLID if judged else common.BigValueColorMode.NONE
         )
         .graph_mode(common.BigValueGraphMode.NONE)
         .reduce_options(reduce)
@@ -120,12 +120,16 @@ def timeline(
     unit: str = "short",
     links: Sequence[DashboardLink] = (),
 ) -> statetimeline.Panel:
-    """States over time, a row a series. Where nothing is drawn, nothing is known."""
+    """States over time, a row a series. Where nothing is drawn, nothing is known.
+
+    With ``steps`` Grafana names and colours values by the step alone, and looks at no mapping.
+    """
+    mode = dashboard.FieldColorModeId
     return (
         _panel(statetimeline.Panel(), text, queries, unit)
         .mappings(list(mappings))
         .thresholds(_thresholds(steps))
-        .color_scheme(FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
+        .color_scheme(FieldColor().mode(mode.THRESHOLDS if steps is not _PLAIN else mode.FIXED))
         .show_value(common.VisibilityMode.NEVER)
         .row_height(0.8)
         .line_width(0)
