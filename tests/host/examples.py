@@ -17,6 +17,8 @@ RULES = ALERTS / "microvm.rules.yml"
 
 Config = dict[str, Any]
 
+_WAITS = {"group_wait": "1s", "group_interval": "1s"}
+
 
 def alertmanager(secrets: Path, webhook: str, smarthost: str) -> Config:
     """The example that sends to a `host.webhook` and a `host.mailbox`, and waits a second at most.
@@ -36,7 +38,9 @@ def alertmanager(secrets: Path, webhook: str, smarthost: str) -> Config:
         for each in receiver.get("webhook_configs", ()):
             each["url"] = f"{webhook}/watchdog"
     for route in _routes(config["route"]):
-        route |= {name: "1s" for name in ("group_wait", "group_interval") if name in route}
+        route |= {name: wait for name, wait in _WAITS.items() if name in route}
+        if route["receiver"] == "watchdog":
+            route["repeat_interval"] = "500ms"  # less than group_interval, as in the example
     for interval in config["time_intervals"]:
         interval["time_intervals"] = [{}]  # always
     return config

@@ -44,15 +44,24 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _page(body: dict[str, Any]) -> Notification:
-    """PagerDuty's Events API, version 2. What resolves has a payload too."""
-    payload, links = body["payload"], body.get("links") or []
+    """PagerDuty's Events API, version 2, which refuses an empty summary or source.
+
+    What resolves has a payload too.
+    """
+    payload = body["payload"]
+    assert payload["summary"], payload
+    assert payload["source"], payload
     return Notification(
         "page",
         payload["summary"],
         payload["custom_details"]["firing"] + payload["custom_details"]["resolved"],
         body["event_action"] == "resolve",
-        {link["text"]: link["href"] for link in links}
-        | {"severity": payload["severity"], "incident": body["dedup_key"]},
+        {
+            "severity": payload["severity"],
+            "source": payload["source"],
+            "incident": body["dedup_key"],
+            "link": body.get("client_url", ""),
+        },
     )
 
 
@@ -60,7 +69,8 @@ def _chat(body: dict[str, Any]) -> Notification:
     """An incoming webhook of Slack, or of what takes the same. Its three entities are shown."""
     (message,) = body["attachments"]
     title, text = (html.unescape(message[part]) for part in ("title", "text"))
-    return Notification("chat", title, text, message["color"] == "good", {"raw": message["text"]})
+    shown = {"raw": message["text"], "link": message["title_link"]}
+    return Notification("chat", title, text, message["color"] == "good", shown)
 
 
 def _watchdog(body: dict[str, Any]) -> Notification:
