@@ -62,6 +62,7 @@ def _build(page: Page) -> Dashboard:
 
 
 def _mend(dashboard: dict[str, Any]) -> dict[str, Any]:
+    """Take out what the SDK writes and the schema of Grafana 13 does not have."""
     for panel in dashboard["panels"]:
         for holder in _link_holders(panel):
             holder["links"] = [
@@ -72,8 +73,12 @@ def _mend(dashboard: dict[str, Any]) -> dict[str, Any]:
                 properties["value"] = [
                     {key: link[key] for key in _OF_DATA_LINK} for link in properties["value"]
                 ]
+        panel.get("options", {}).pop("footer", None)
     for holder in (*dashboard["links"], *dashboard["annotations"]["list"]):
         holder.pop("placement", None)
+    for variable in dashboard["templating"]["list"]:
+        for key in ("auto", "auto_count", "auto_min"):
+            variable.pop(key, None)
     mended: dict[str, Any] = _without_unset(dashboard)
     return mended
 

@@ -12,6 +12,7 @@ from microvm_dashboards.remedies import REMEDIES
 
 __all__ = [
     "ALERT_STATES",
+    "ANSWERS",
     "COLLECTOR_STATES",
     "KINDS",
     "REMEDY_TEXTS",
@@ -105,5 +106,7 @@ COLLECTOR_STATES: Final = words(
         "4": ("answers", colours.GOOD),
     }
 )
+
+ANSWERS: Final = words({"0": ("no answer", colours.CRITICAL), "1": ("answers", colours.GOOD)})
 
 ALERT_STATES: Final = words({"1": ("pending", colours.WARNING), "2": ("firing", colours.CRITICAL)})

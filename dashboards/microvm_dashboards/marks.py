@@ -57,9 +57,20 @@ def restarts(scope: str) -> AnnotationQuery:
     )
 
 
-def alerts(scope: str) -> AnnotationQuery:
+def exporter_starts(scope: str) -> AnnotationQuery:
+    """The exporter was started: what it counts begins anew."""
+    started = series("process_start_time_seconds", scope)
+    return _annotation(
+        "Exporter started",
+        f"sum by (instance) (changes({started}[$__rate_interval])) > 0",
+        colours.OFF,
+        text="The exporter was started on {{instance}}",
+    )
+
+
+def alerts(scope: str, *matchers: str) -> AnnotationQuery:
     """Alerts of a host or VM while they fire."""
-    firing = series("ALERTS", scope, *_FIRING)
+    firing = series("ALERTS", scope, *matchers, *_FIRING)
     return _annotation(
         "Alerts",
         f"max by (alertname, severity, vm) ({firing})",

@@ -46,7 +46,6 @@ def _values(name: str, label: str, query: str) -> QueryVariable:
         .label(label)
         .datasource(DATASOURCE)
         .query({"qryType": _LABEL_VALUES, "query": query, "refId": name})
-        .definition(query)
         .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
         .sort(VariableSort.NATURAL_ASC)
     )
