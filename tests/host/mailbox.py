@@ -57,6 +57,6 @@ class _Handler(socketserver.StreamRequestHandler):
 def _digest(message: bytes) -> Notification:
     mail = email.message_from_bytes(message, policy=email.policy.default)
     body = mail.get_body(("plain",))
-    text = body.get_content() if body else ""
+    text = body.get_content().replace("\r\n", "\n") if body else ""
     extra = {"to": str(mail["To"]), "html": str(mail.get_body(("html",)) is not None)}
     return Notification("digest", str(mail["Subject"]), text, False, extra)

@@ -69,8 +69,8 @@ def _chat(body: dict[str, Any]) -> Notification:
     """An incoming webhook of Slack, or of what takes the same. Its three entities are shown."""
     (message,) = body["attachments"]
     title, text = (html.unescape(message[part]) for part in ("title", "text"))
-    shown = {"raw": message["text"], "link": message["title_link"]}
-    return Notification("chat", title, text, message["color"] == "good", shown)
+    extra = {"raw": message["title"] + message["text"], "link": message["title_link"]}
+    return Notification("chat", title, text, message["color"] == "good", extra)
 
 
 def _watchdog(body: dict[str, Any]) -> Notification:
