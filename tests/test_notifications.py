@@ -78,6 +78,12 @@ SCENARIOS: Mapping[str, Scenario] = {
         tuple(of_rules("MicrovmUnitFailed", "vmhost4", f"vm{n:02}") for n in range(40)),
         34,
     ),
+    "many-pages": Scenario(
+        "page",
+        "vmhost9",
+        tuple(of_rules("MicrovmNotRunning", "vmhost9", f"vm{n:02}") for n in range(32)),
+        32,
+    ),
     "the-fleet": Scenario("page", "Many hosts", (of_rules("MicrovmFleetDegraded", "vmhost5"),), 1),
     "a-name-that-a-guest-chose": Scenario(
         "chat", "vmhost6", (of_rules("MicrovmUndeclaredRunning", "vmhost6", HOSTILE),), 1
