@@ -30,15 +30,16 @@ ALERT = "MicrovmUndeclaredRunning"
 INSTANCE = "demo-host:10686"
 
 _SETTINGS = {
-    "for_critical": "2s",
-    "for_warning": "2s",
-    "for_info": "2s",
+    "for_critical": "5s",
+    "for_warning": "5s",
+    "for_info": "5s",
     "keep_firing_for": "2s",
-    "linger": "3s",
+    "linger": "2s",  # less than those, or each moment of a switch would fire
 }
 
-_SEND_AGAIN = "--rules.alert.resend-delay=3s"
-"""The first evaluation may come before Prometheus knows whom to tell; the next is in a minute."""
+# At each evaluation. The first may come before Prometheus knows whom to tell, and Alertmanager
+# tells of an end again when it hears of it in another second than of the other ends of its group.
+_SEND_AGAIN = "--rules.alert.resend-delay=500ms"
 
 
 @dataclass(frozen=True, slots=True)
