@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import indent
 
 from host import cases, examples
 from host.alertmanager import Alertmanager
@@ -37,9 +38,11 @@ _SETTINGS = {
     "linger": "2s",  # less than those, or each moment of a switch would fire
 }
 
-# At each evaluation. The first may come before Prometheus knows whom to tell, and Alertmanager
-# tells of an end again when it hears of it in another second than of the other ends of its group.
-_SEND_AGAIN = "--rules.alert.resend-delay=500ms"
+_SEND_AGAIN = "--rules.alert.resend-delay=3s"
+"""The first evaluation may come before Prometheus knows whom to tell; the next is in a minute.
+
+An alert that is not sent again within four times that counts as over.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +98,9 @@ def undeclare_and_remove(
     told = chain.inbox.wait_for("the alert", lambda each: _is_chat(each, name, resolved=False))
     say("doing on the host as it says")
     printed = _paste(fleet.machine, remedy(told))
-    say("doing as microvm-exporter check says there, which removes what is left")
-    _paste(fleet.machine, _commands_of(name, printed))
+    commands = _commands_of(name, printed)
+    say(f"doing as microvm-exporter check says there:\n\n{indent(commands, '    ')}")
+    _paste(fleet.machine, commands)
     eventually("no finding", lambda: not any(f" {name} " in each for each in exporter.findings()))
     say("the exporter finds nothing of it any more")
     ended = chain.inbox.wait_for("resolved", lambda each: _is_chat(each, name, resolved=True))

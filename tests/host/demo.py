@@ -1,19 +1,26 @@
-"""``make demo``: a host with a dozen MicroVMs, some of them drifted, and what the exporter says.
+"""``make demo``: a host with a dozen MicroVMs, what goes wrong there, and who hears of it.
 
-It boots a disposable host, looks at it with ``check``, and serves its metrics until Ctrl-C, or for
-``DEMO_SECONDS`` seconds.
+It boots a disposable host and has it watched by the exporter, Prometheus and Alertmanager, with
+what `alerts/` ships. One MicroVM is undeclared while it runs; the chat says what to do, and it is
+done. Then more drift comes, for ``check`` and for ``/metrics``. All of it is served until Ctrl-C,
+or for ``DEMO_SECONDS`` seconds.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from functools import partial
 
-from host import cases
+from host import cases, service
+from host.chain import Chain, chain, undeclare_and_remove
 from host.exporter import DECLARATION, Exporter, run_check
 from host.fleet import Fleet
+from host.inbox import Inbox, Notification
 from host.machine import Machine
 from host.vms import Hypervisor, Origin, Vm
 
@@ -41,6 +48,11 @@ VMS = (
     Vm("staging", Origin.INSTALLED_ON_HOST, taps=("vm-staging",)),
 )
 
+REMOVED = Vm("wiki", taps=("vm-wiki",))
+"""The one that is undeclared and removed, without a trace, before the others drift."""
+
+PEOPLE = {"page": "the pager", "chat": "the chat", "digest": "the daily mail, not held back here,"}
+
 
 def main() -> int:
     if why := Machine.missing():
@@ -54,19 +66,37 @@ def main() -> int:
 
 
 def _demo() -> None:
+    why_untold = service.missing("prometheus", "prometheus-alertmanager")
     _say("booting a disposable host (systemd-nspawn)")
-    with Machine.boot() as machine:
-        fleet = Fleet(machine)
-        _say(f"starting {len(VMS)} MicroVMs of all origins")
-        fleet.declare(*VMS)
-        fleet.switch()
-        fleet.settle()
+    with Machine.boot() as machine, ExitStack() as stack:
+        fleet = _start(machine, VMS if why_untold else (*VMS, REMOVED))
+        flag = f"--declaration.file={DECLARATION}"
+        exporter = stack.enter_context(Exporter(machine, flag, interval="5s"))
+        watched = None
+        if why_untold:
+            _say(f"nobody will be told of drift: {why_untold}")
+        else:
+            _say("starting Prometheus and Alertmanager with what alerts/ ships, but shorter waits")
+            watched = stack.enter_context(chain(exporter, Inbox(_print)))
+            undeclare_and_remove(fleet, exporter, watched, REMOVED.name, _say)
         for what in spoil(fleet):
+            fleet.write_declaration(DECLARATION)
             _say(what)
         fleet.write_declaration(DECLARATION)
-        _say("microvm-exporter check")
-        print("\n" + run_check(machine, f"--declaration.file={DECLARATION}")[1])
-        _serve(machine)
+        _report(machine, exporter)
+        if watched:
+            _tell(watched)
+        _serve(exporter)
+
+
+def _start(machine: Machine, vms: Sequence[Vm]) -> Fleet:
+    _say(f"starting {len(vms)} MicroVMs of all origins")
+    fleet = Fleet(machine)
+    fleet.declare(*vms)
+    fleet.switch()
+    fleet.settle()
+    fleet.write_declaration(DECLARATION)
+    return fleet
 
 
 def spoil(fleet: Fleet) -> Iterator[str]:
@@ -83,16 +113,41 @@ def spoil(fleet: Fleet) -> Iterator[str]:
     cases.add_tap(fleet, "vm-old")
 
 
-def _serve(machine: Machine) -> None:
-    with Exporter(machine, f"--declaration.file={DECLARATION}", interval="5s") as exporter:
-        exporter.refresh(1)
-        for line in exporter.get("/metrics").decode().splitlines():
-            if line.startswith(HEADLINES) and not line.endswith(" 0.0"):
-                print(line)
-        seconds = os.environ.get("DEMO_SECONDS")
-        until = f"for {seconds} s" if seconds else "until Ctrl-C"
-        print(f"\nserving {exporter.url}/metrics and {exporter.url}/ {until}", flush=True)
-        threading.Event().wait(float(seconds) if seconds else None)
+def _print(notification: Notification) -> None:
+    """Print what people get of the one MicroVM, in full. The rest comes at the end, by titles."""
+    if REMOVED.name in notification.title:
+        text = f"{notification.title}\n\n{notification.text}"
+        box = textwrap.indent(text, "    | ", lambda _: True)
+        _say(f"{PEOPLE[notification.receiver]} gets\n\n{box}\n")
+
+
+def _report(machine: Machine, exporter: Exporter) -> None:
+    _say("microvm-exporter check")
+    print("\n" + run_check(machine, f"--declaration.file={DECLARATION}")[1])
+    exporter.refresh(1)
+    for line in exporter.get("/metrics").decode().splitlines():
+        if line.startswith(HEADLINES) and not line.endswith(" 0.0"):
+            print(line)
+    print(flush=True)
+
+
+def _tell(watched: Chain) -> None:
+    for receiver, who in PEOPLE.items():
+        watched.inbox.wait_for(who, partial(_is_of_others, receiver))
+        _say(f"{who} gets: {watched.inbox.of(receiver)[-1].title}")
+    _say(f"Prometheus: {watched.prometheus.url}/alerts")
+    _say(f"Alertmanager: {watched.alertmanager.url}/#/alerts")
+
+
+def _is_of_others(receiver: str, notification: Notification) -> bool:
+    return notification.receiver == receiver and REMOVED.name not in notification.title
+
+
+def _serve(exporter: Exporter) -> None:
+    seconds = os.environ.get("DEMO_SECONDS")
+    until = f"for {seconds} s" if seconds else "until Ctrl-C"
+    _say(f"serving {exporter.url}/metrics and {exporter.url}/ {until}")
+    threading.Event().wait(float(seconds) if seconds else None)
 
 
 def _say(what: str) -> None:
