@@ -9,26 +9,34 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from microvm_dashboards.remedies import BLIND, NUMBERS
 from microvm_dashboards.selectors import HOST, any_of, series
 from microvm_exporter.drift.kinds import Kind
 
 __all__ = [
+    "finding_remedies",
+    "findings_since",
     "fleet_count",
     "host_count",
+    "kinds_over_time",
     "ranked",
     "ranked_findings",
+    "remedies",
+    "seen_whole",
     "sight",
-    "since",
+    "uptime",
     "vm_states",
 ]
 
 _RANKS: Final = {"critical": 3, "warning": 2, "info": 1}
+_FINDING: Final = "microvm_drift_finding"
 _SUCCESS: Final = "microvm_exporter_collector_success"
+_NOT_SEEN: Final = 12  # of VM_STATES
 
 
 def host_count(expression: str, scope: str) -> str:
     """What is counted; 0 when there is none and all collectors have looked; else nothing."""
-    return f"{expression} or (min({series(_SUCCESS, scope)}) == 1) - 1"
+    return f"{expression} or {seen_whole(scope)} - 1"
 
 
 def fleet_count(expression: str, scope: str) -> str:
@@ -42,62 +50,117 @@ def fleet_count(expression: str, scope: str) -> str:
 def ranked(scope: str, *matchers: str) -> str:
     """Findings with their severity's rank: 3 critical, 2 warning, 1 info."""
     return " or ".join(
-        f"{number} * " + series("microvm_drift_finding", scope, *matchers, severity=name)
+        f"{number} * {series(_FINDING, scope, *matchers, severity=name)}"
         for name, number in _RANKS.items()
     )
 
 
-def ranked_findings(scope: str, kinds: Iterable[Kind] | None = None) -> str:
+def ranked_findings(scope: str) -> str:
     """Findings by rank; never empty: what could not be looked at is told too, as is success."""
-    some = () if kinds is None else (any_of(kinds),)
-    findings = series("microvm_drift_finding", scope, *some)
-    success, up = series(_SUCCESS, HOST), series("up", HOST)
-    rows = (
-        ranked(scope, *some),
-        _row("could_not_look", _object("collector", f"({success} == 0) + 4")),
-        _row("no_answer", _object("instance", f"({up} == 0) + 4")),
-        _row("no_target", f"absent({up}) + 3"),
-        _row("nothing_found", f"((min({success}) == 1) - 1) unless on () {findings}"),
+    return f"max by (kind, vm, object) ({' or '.join((ranked(scope), *_blind(scope).values()))})"
+
+
+def finding_remedies(scope: str) -> str:
+    """For each row of `ranked_findings` the number of its remedy, which REMEDY_TEXTS knows."""
+    numbered = (f"0 * {row} + {NUMBERS[kind]}" for kind, row in _blind(scope).items())
+    return f"max by (kind, vm, object) ({remedies(_FINDING, scope)} or {' or '.join(numbered)})"
+
+
+def remedies(metric: str, scope: str) -> str:
+    """For each series of a metric with a label `kind` the number of that kind's remedy.
+
+    Grafana gives a cell the height that its text needs only where the text stands for a number.
+    """
+    return " or ".join(f"0 * {series(metric, scope, kind=kind)} + {NUMBERS[kind]}" for kind in Kind)
+
+
+def findings_since(scope: str) -> str:
+    """For each row of `ranked_findings` when it began, in milliseconds.
+
+    None for what began before the dashboard's time range, 0 for rows that are no findings. A gap of
+    less than three minutes, as of a restart of the exporter, begins nothing anew.
+    """
+    found = series(_FINDING, scope)
+    began = f"timestamp({found}) unless last_over_time({found}[3m] offset 1m)"
+    rows = " or ".join(f"0 * {row}" for row in _blind(scope).values())
+    return (
+        f"max by (kind, vm, object)"
+        f" (1000 * max_over_time(({began})[$__range:1m]) and {found} or {rows})"
     )
-    return _with_remedy(f"max by (kind, vm, object) ({' or '.join(rows)})")
 
 
-def since(scope: str, kinds: Iterable[Kind] | None = None) -> str:
-    """When each finding was first seen in the dashboard's time range, in milliseconds."""
-    some = () if kinds is None else (any_of(kinds),)
-    findings = series("microvm_drift_finding", scope, *some)
-    first = f"min_over_time(timestamp({findings})[$__range:1m])"
-    return _with_remedy(
-        f"1000 * min by (kind, vm, object) (({first} or timestamp({findings})) and {findings})"
+def kinds_over_time(scope: str, kinds: Iterable[Kind]) -> str:
+    """Each kind's worst rank, 0 where none was found; 4 where it could not be judged."""
+    counted = series("microvm_drift_findings", scope, any_of(kinds))
+    ever = f"max by (kind) (last_over_time({counted}[$__range] @ end()))"
+    return (
+        f"max by (kind) ({ranked(scope, any_of(kinds))})"
+        f" or on (kind) 0 * max by (kind) ({counted}) or on (kind) 0 * {ever} + 4"
     )
 
 
 def vm_states(scope: str) -> str:
-    """Each VM's state as a number: 1 running, +2 has findings, +4 should run, +8 not known."""
-    running = f"max by (vm) ({series('microvm_vm_running', scope)})"
-    found = series("microvm_drift_finding", scope, 'vm!=""')
-    findings = f"count by (vm) ({found}) > bool 0"
-    started = series("microvm_vm_info", scope, autostart="true")
-    rested = series("microvm_vm_info", scope, autostart="false")
-    wanted, unwanted = f"4 * max by (vm) ({started})", f"0 * max by (vm) ({rested})"
+    """Each VM's state as a number: 1 running, +2 has findings, +4 should run, +8 not known.
+
+    12 where systemd could not be asked, of VMs that were there in the dashboard's time range; the
+    50 with most findings in it.
+    """
+    metric = series("microvm_vm_running", scope)
+    running = f"max by (vm) ({metric})"
+    ever = f"0 * max by (vm) (last_over_time({metric}[$__range] @ end()))"
+    found = series(_FINDING, scope, 'vm!=""')
+    drift = f"count by (vm) (last_over_time({found}[$__range] @ end()))"
+    started, rested = (series("microvm_vm_info", scope, autostart=is_) for is_ in ("true", "false"))
+    wanted = f"4 * max by (vm) ({started}) or 0 * max by (vm) ({rested}) or 0 * {running} + 8"
     return (
-        f"{running} + on (vm) 2 * ({findings} or 0 * {running})"
-        f" + on (vm) ({wanted} or {unwanted} or 0 * {running} + 8)"
+        f"({running} + on (vm) 2 * (count by (vm) ({found}) > bool 0 or 0 * {running})"
+        f" + on (vm) ({wanted})"
+        f" or on (vm) ({ever} + {_NOT_SEEN}) unless on () {_asked(HOST)})"
+        f" and on (vm) topk(50, {drift} or {ever})"
     )
 
 
+def uptime(scope: str) -> str:
+    """Seconds since each VM that runs was started."""
+    started, running = (
+        f"max by (vm) ({series(metric, scope)})"
+        for metric in ("microvm_vm_start_time_seconds", "microvm_vm_running")
+    )
+    return f"time() - ({started} and on (vm) {running} == 1)"
+
+
 def sight(scope: str) -> str:
-    """21 when the exporter sees all, 20 when a collector fails, 22 when it does not answer."""
-    return f"20 + min({series(_SUCCESS, scope)}) or 22 + max({series('up', scope)} == 0)"
+    """Whether the exporter sees all, as a number that SIGHT knows."""
+    up = series("up", scope)
+    return f"20 + min({series(_SUCCESS, scope)}) or 22 + max({up} == 0) or 22 + max(absent({up}))"
 
 
-def _row(kind: str, expression: str) -> str:
-    return f'label_replace({expression}, "kind", "{kind}", "", "")'
+def seen_whole(scope: str) -> str:
+    """1 where every collector has looked, else nothing."""
+    return f"(min({series(_SUCCESS, scope)}) == 1)"
+
+
+def _asked(scope: str) -> str:
+    """1 where systemd could be asked, else nothing."""
+    return f"(min({series(_SUCCESS, scope, collector='systemd')}) == 1)"
+
+
+def _blind(scope: str) -> dict[str, str]:
+    """Rows that are no findings, by kind: rank 4 where it could not be looked, 0 when all is well.
+
+    What could not be looked at concerns the host, whatever VM is asked about.
+    """
+    success, up = series(_SUCCESS, HOST), series("up", HOST)
+    nothing = f"({seen_whole(HOST)} - 1) unless on () {series(_FINDING, scope)}"
+    rows = {
+        "could_not_look": _object("collector", f"({success} == 0) + 4"),
+        "no_answer": _object("instance", f"({up} == 0) + 4"),
+        "no_target": _object("instance", f"absent({up}) + 3"),
+        "nothing_found": nothing,
+    }
+    assert rows.keys() == BLIND.keys()
+    return {kind: f'label_replace({row}, "kind", "{kind}", "", "")' for kind, row in rows.items()}
 
 
 def _object(label: str, expression: str) -> str:
     return f'label_replace({expression}, "object", "$1", "{label}", "(.*)")'
-
-
-def _with_remedy(expression: str) -> str:
-    return f'label_replace({expression}, "remedy", "$1", "kind", "(.*)")'

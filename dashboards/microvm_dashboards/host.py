@@ -1,4 +1,4 @@
-"""Host: every MicroVM's state over time, what to fix first and how, strays and leftovers."""
+"""Host: what to fix first and how, every MicroVM's state over time, strays and leftovers."""
 
 from __future__ import annotations
 
@@ -6,10 +6,17 @@ from typing import Final
 
 from microvm_dashboards import colours, links, marks, variables
 from microvm_dashboards.document import Page
-from microvm_dashboards.expressions import host_count, sight, vm_states
+from microvm_dashboards.expressions import (
+    host_count,
+    kinds_over_time,
+    seen_whole,
+    sight,
+    uptime,
+    vm_states,
+)
 from microvm_dashboards.findings import findings_table
 from microvm_dashboards.layout import Line, Section
-from microvm_dashboards.mappings import SIGHT, VM_STATES
+from microvm_dashboards.mappings import COUNTS, SEVERITIES, SIGHT, VM_STATES
 from microvm_dashboards.panels import (
     Column,
     Panel,
@@ -23,45 +30,70 @@ from microvm_dashboards.panels import (
 )
 from microvm_dashboards.queries import as_table, now, over_time
 from microvm_dashboards.remedies import FAULTS, LEFTOVERS, STRAYS
-from microvm_dashboards.selectors import HOST, any_of, series
+from microvm_dashboards.selectors import HOST, series
 
 __all__ = ["page"]
 
-_UNKNOWN: Final = "unknown: some collector could not look, or the exporter does not answer"
+_NOTHING: Final = "unknown: Prometheus has nothing of this host in this time"
+_UNKNOWN: Final = "unknown: a collector could not look, or the exporter does not answer"
 _NONE_BROKEN: Final[Steps] = {0: colours.GOOD, 1: colours.CRITICAL}
 _NONE_WRONG: Final[Steps] = {0: colours.GOOD, 1: colours.WARNING}
 _NONE_LEFT: Final[Steps] = {0: colours.GOOD, 1: colours.INFO}
+
+_RUNNING: Final = series("microvm_vm_running", HOST)
+_RESTARTS: Final = series("microvm_vm_restarts_total", HOST)
+_CONDITIONS: Final = series("microvm_failed_condition_checks", HOST)
+_SEVERITY_COLOURS: Final = {
+    "critical": colours.CRITICAL,
+    "warning": colours.WARNING,
+    "info": colours.INFO,
+}
+_STATE_COLOURS: Final = {
+    "active": colours.GOOD,
+    "inactive": colours.OFF,
+    "failed": colours.CRITICAL,
+    "activating": colours.WARNING,
+    "deactivating": colours.INFO,
+}
 
 
 def page() -> Page:
     """The dashboard."""
     return Page(
         uid="microvm-host",
-        description="What to fix first on one host: the state of every MicroVM over time, findings"
-        " with what to do about them, stray devices and leftovers.",
+        description="What to fix first on one host: findings with what to do about them, the state"
+        " of every MicroVM over time, stray devices and leftovers.",
         time="6h",
         variables=variables.of_host(),
         annotations=[marks.alerts(HOST), marks.declaration_of_host(HOST), marks.restarts(HOST)],
         sections=[
-            Section("Is all well?", [Line(4, _tiles())]),
+            Section("Is all well?", [Line(3, _findings_tiles()), Line(3, _host_tiles())]),
+            Section("What to fix first", [Line(11, [(24, _findings())])]),
+            Section("MicroVMs", [Line(13, [(24, _states())]), Line(10, [(24, _machines())])]),
+            Section("Better or worse?", [Line(8, [(12, _by_severity()), (12, _restarts())])]),
             Section(
-                "What to fix first",
-                [Line(9, [(24, _faults())]), Line(11, [(24, _states())])],
+                "What kind of drift?",
+                [Line(12, [(12, _faults()), (12, _strays_and_leftovers())])],
             ),
-            Section(
-                "Strays and leftovers",
-                [Line(8, [(12, _strays()), (12, _leftovers())])],
-            ),
-            Section(
-                "Better or worse?",
-                [Line(8, [(8, _by_severity()), (8, _restarts()), (8, _units())])],
-            ),
+            Section("Units", [Line(9, [(12, _units()), (12, _conditions())])]),
         ],
     )
 
 
-def _tiles() -> list[tuple[int, Panel]]:
-    tiles = (_exporter(), _vms_down(), _findings(), _strayed(), _conditions(), _declared())
+def _findings_tiles() -> list[tuple[int, Panel]]:
+    tiles = (
+        _exporter(),
+        _found("critical", "Critical", "a wanted MicroVM does not work: now", _NONE_BROKEN),
+        _found("warning", "Warning", "somebody should look today", _NONE_WRONG),
+        _found("info", "Info", "what can wait until there is time", _NONE_LEFT),
+        _drifted(),
+        _down(),
+    )
+    return [(4, one) for one in tiles]
+
+
+def _host_tiles() -> list[tuple[int, Panel]]:
+    tiles = (_age(), _skipped(), _strays(), _restarted(), _running(), _declared())
     return [(4, one) for one in tiles]
 
 
@@ -71,7 +103,7 @@ def _exporter() -> Panel:
             "Exporter",
             "Whether the exporter answers and all its collectors can look. *Partly blind*: what is"
             " shown here may lack findings. It leads to the exporter's dashboard.",
-            "no target: Prometheus does not scrape this host",
+            _NOTHING,
         ),
         now(sight(HOST)),
         mappings=SIGHT,
@@ -79,64 +111,107 @@ def _exporter() -> Panel:
     )
 
 
-def _vms_down() -> Panel:
-    running = series("microvm_vm_running", HOST)
-    wanted = series("microvm_vm_info", HOST, autostart="true")
-    down = f"count(max by (vm) ({running}) == 0 and on (vm) {wanted})"
+def _found(severity: str, title: str, meaning: str, steps: Steps) -> Panel:
+    found = series("microvm_drift_finding", HOST, severity=severity)
     return tile(
         Text(
-            "VMs down",
-            "MicroVMs that should start by themselves and do not run.",
+            title,
+            f"Findings of severity {severity}: {meaning}. Green only when every collector has"
+            " looked.",
             _UNKNOWN,
         ),
+        now(host_count(f"count({found})", HOST)),
+        steps=steps,
+    )
+
+
+def _drifted() -> Panel:
+    drifted = series("microvm_drifted_vms", HOST)
+    return tile(
+        Text("Drifted", "MicroVMs with at least one finding of any severity.", _UNKNOWN),
+        now(host_count(f"sum({drifted}) > 0", HOST)),
+        steps=_NONE_WRONG,
+    )
+
+
+def _down() -> Panel:
+    wanted = series("microvm_vm_info", HOST, autostart="true")
+    down = f"count(max by (vm) ({_RUNNING}) == 0 and on (vm) {wanted})"
+    return tile(
+        Text("Down", "MicroVMs that should start by themselves and do not run.", _UNKNOWN),
         now(host_count(down, HOST)),
         steps=_NONE_BROKEN,
     )
 
 
-def _findings() -> Panel:
-    found = series("microvm_drift_finding", HOST, 'severity=~"critical|warning"')
+def _age() -> Panel:
+    looked = series("microvm_exporter_last_refresh_timestamp_seconds", HOST)
     return tile(
         Text(
-            "To fix",
-            "Findings that are critical or a warning. Green only when every collector has looked.",
-            _UNKNOWN,
+            "Age",
+            "How old what is shown is: time since the exporter last looked at the host. From 10"
+            " minutes on it stands still.",
+            "unknown: the exporter does not answer",
         ),
-        now(host_count(f"count({found})", HOST)),
-        steps=_NONE_BROKEN,
+        now(f"time() - max({looked})"),
+        "s",
+        steps={0: colours.GOOD, 120: colours.WARNING, 600: colours.CRITICAL},
+        decimals=0,
     )
 
 
-def _strayed() -> Panel:
-    found = series("microvm_drift_findings", HOST, any_of(STRAYS))
+def _skipped() -> Panel:
     return tile(
         Text(
-            "Strays",
-            "TAPs, macvtaps and helpers that are there without their MicroVM.",
-            _UNKNOWN,
+            "Skipped",
+            "Failed condition checks: units whose last start systemd skipped because of a"
+            " condition that should have held. What every healthy host shows is not counted.",
+            "unknown: systemd or the state directory could not be read",
         ),
-        now(host_count(f"sum({found}) > 0", HOST)),
+        now(f"sum({_CONDITIONS})"),
         steps=_NONE_WRONG,
     )
 
 
-def _conditions() -> Panel:
+def _strays() -> Panel:
     return tile(
         Text(
-            "Skipped starts",
-            "Units whose last start systemd skipped because of a condition that should have held."
-            " What every healthy host shows is not counted.",
-            _UNKNOWN,
+            "Stray TAPs",
+            "TAP devices of the microvm user that no MicroVM claims. The table says which.",
+            "unknown: the links or the state directory could not be read",
         ),
-        now(host_count(f"sum({series('microvm_failed_condition_checks', HOST)}) > 0", HOST)),
+        now(f"sum({series('microvm_stray_tap_devices', HOST)})"),
         steps=_NONE_WRONG,
+    )
+
+
+def _restarted() -> Panel:
+    return tile(
+        Text(
+            "Restarts",
+            "Automatic restarts of MicroVMs in the time range.",
+            "unknown: systemd was not asked in this time",
+        ),
+        now(f"round(sum(increase({_RESTARTS}[$__range])))"),
+        steps={0: colours.GOOD, 1: colours.WARNING},
+    )
+
+
+def _running() -> Panel:
+    return tile(
+        Text(
+            "Running",
+            "MicroVMs that run, declared or not.",
+            "unknown: systemd could not be asked",
+        ),
+        now(f"sum({_RUNNING})"),
     )
 
 
 def _declared() -> Panel:
     return tile(
         Text(
-            "Declared VMs",
+            "Declared",
             "MicroVMs that the host's configuration declares.",
             "unknown: the declaration could not be read",
         ),
@@ -144,44 +219,17 @@ def _declared() -> Panel:
     )
 
 
-def _faults() -> Panel:
+def _findings() -> Panel:
     return findings_table(
         Text(
             "What to fix first",
-            "What keeps MicroVMs from being as declared, worst first; then causes come before their"
-            " symptoms. *Seen since* goes back to the start of the time range at most. For the"
-            " exact commands run `microvm-exporter check` on the host. A MicroVM leads to its own"
-            " dashboard.",
-            "unknown: Prometheus has nothing of this host",
+            "All findings, worst first, and what to do about each. *Earlier*: it began before the"
+            " time range. For the exact commands run `microvm-exporter check` on the host. A"
+            " MicroVM leads to its own dashboard.",
+            _NOTHING,
         ),
         HOST,
-        FAULTS,
-    )
-
-
-def _strays() -> Panel:
-    return findings_table(
-        Text(
-            "Strays",
-            "Devices and helpers that are there without their MicroVM. They hold names, addresses"
-            " and memory, and a start of the MicroVM may fail on them.",
-            "unknown: Prometheus has nothing of this host",
-        ),
-        HOST,
-        STRAYS,
-    )
-
-
-def _leftovers() -> Panel:
-    return findings_table(
-        Text(
-            "Leftovers",
-            "What removed MicroVMs left behind and does no harm today: disk space, unit files,"
-            " names in listings. Clean up when there is time.",
-            "unknown: Prometheus has nothing of this host",
-        ),
-        HOST,
-        LEFTOVERS,
+        with_vm=True,
     )
 
 
@@ -189,74 +237,152 @@ def _states() -> Panel:
     return timeline(
         Text(
             "MicroVMs over time",
-            "The state of each MicroVM. *Down*: it should run and does not. *Stopped*: it does not"
-            " run, and need not. *Findings*: it has drift, see above. The first row is the"
-            " exporter itself; where nothing is drawn, nothing is known. A row leads to its"
-            " MicroVM.",
-            "unknown: Prometheus has nothing of this host",
+            "The state of each MicroVM, of the 50 with most findings. *Down*: it should run and"
+            " does not. *Stopped*: it does not run, and need not. *Findings*: it has drift, see"
+            " above. *Unknown*: systemd could not be asked. Where nothing is drawn the MicroVM was"
+            " not there. The first row is the exporter. A row leads to its MicroVM.",
+            _NOTHING,
         ),
-        [over_time(sight(HOST), "exporter"), over_time(vm_states(HOST), "{{vm}}")],
+        [over_time(sight(HOST), "(exporter)"), over_time(vm_states(HOST), "{{vm}}")],
         mappings=VM_STATES,
         links=[links.to_vm("__field.labels.vm")],
+    )
+
+
+def _machines() -> Panel:
+    states = vm_states(HOST)
+    facts = series("microvm_vm_info", HOST)
+    found = series("microvm_drift_finding", HOST)
+    columns = (
+        states,
+        f"count by (vm) ({found}) and on (vm) ({states})"
+        f" or on (vm) 0 * ({states}) and on () {seen_whole(HOST)}",
+        uptime(HOST),
+        f"round(sum by (vm) (increase({_RESTARTS}[$__range]))) and on (vm) ({states})",
+        f"max by (vm, origin, hypervisor, autostart) ({facts}) and on (vm) ({states})",
+    )
+    return panel_table(
+        Text(
+            "All MicroVMs",
+            "Each MicroVM of the host (the 50 with most findings), declared or not: its state, how"
+            " long it runs, its automatic restarts in the time range, and where it comes from.",
+            _NOTHING,
+        ),
+        [as_table(one) for one in columns],
+        [
+            Column("vm", "MicroVM", links=[links.to_vm("__data.fields.vm")]),
+            Column("Value #A", "State", mappings=VM_STATES, filled=True),
+            Column("Value #B", "Findings"),
+            Column("Value #C", "Runs for", unit="s", decimals=1),
+            Column("Value #D", "Restarts"),
+            Column("origin", "Origin"),
+            Column("hypervisor", "Hypervisor"),
+            Column("autostart", "Autostart"),
+        ],
+        sort=("Findings",),
+        first_by="vm",
     )
 
 
 def _by_severity() -> Panel:
     of = {
         name: f"count({series('microvm_drift_finding', HOST, severity=name)})"
-        for name in ("critical", "warning", "info")
+        for name in reversed(_SEVERITY_COLOURS)
     }
     panel = graph(
         Text(
             "Findings by severity",
-            "Findings over time. A line ends where a collector could not look and nothing was"
-            " found.",
+            "Findings over time. A gap is where a collector could not look, or the exporter did"
+            " not answer: nothing is known then, and a fall at its edge is no mend.",
             _UNKNOWN,
         ),
         [over_time(host_count(count, HOST), name) for name, count in of.items()],
+        stacked=True,
         decimals=0,
     )
-    return colour_by_name(
-        panel, {"critical": colours.CRITICAL, "warning": colours.WARNING, "info": colours.INFO}
-    )
+    return colour_by_name(panel, _SEVERITY_COLOURS)
 
 
 def _restarts() -> Panel:
-    restarts = series("microvm_vm_restarts_total", HOST)
-    ever = f"max by (vm) (increase({restarts}[$__range] @ end())) > 0"
-    return graph(
+    within = f"sum by (vm) (increase({_RESTARTS}[30m]))"
+    ever = f"topk(10, sum by (vm) (increase({_RESTARTS}[$__range] @ end())) > 0.5)"
+    panel = graph(
         Text(
-            "Automatic restarts",
-            "Restarts by systemd, MicroVMs that had any in the time range. A crash loop never"
-            " becomes *failed*: it shows here.",
-            "No automatic restart in this time, as far as was looked",
+            "Automatic restarts within 30 minutes",
+            "How often systemd restarted a MicroVM within the 30 minutes before, the ten with"
+            " most. From 5 on (the line) it is a crash loop: systemd tries for ever, and never"
+            " calls it failed.",
+            "unknown: systemd was not asked in this time",
         ),
         [
-            over_time(
-                f"max by (vm) (increase({restarts}[$__rate_interval])) and on (vm) ({ever})",
-                "{{vm}}",
-            )
+            over_time(f"max({within})", "(most of any)"),
+            over_time(f"{within} and on (vm) {ever}", "{{vm}}"),
         ],
-        bars=True,
-        stacked=True,
+        steps={0: colours.GOOD, 5: colours.WARNING},
         links=[links.to_vm("__field.labels.vm")],
         decimals=0,
+    )
+    return colour_by_name(panel, {"(most of any)": colours.OFF})
+
+
+def _faults() -> Panel:
+    return timeline(
+        Text(
+            "Faults",
+            "Kinds of drift that keep MicroVMs from being as declared, by the worst finding of"
+            " each. *Fine*: looked, and found none. *Unknown*: a source that it is judged from"
+            " could not be read.",
+            _NOTHING,
+        ),
+        [over_time(kinds_over_time(HOST, FAULTS), "{{kind}}")],
+        mappings=SEVERITIES,
+    )
+
+
+def _strays_and_leftovers() -> Panel:
+    return timeline(
+        Text(
+            "Strays and leftovers",
+            "Devices and helpers without their MicroVM, and what removed MicroVMs left behind."
+            " *Fine*: looked, and found none. *Unknown*: a source that it is judged from could not"
+            " be read.",
+            _NOTHING,
+        ),
+        [over_time(kinds_over_time(HOST, STRAYS | LEFTOVERS), "{{kind}}")],
+        mappings=SEVERITIES,
     )
 
 
 def _units() -> Panel:
-    return panel_table(
+    panel = graph(
         Text(
-            "Units",
-            "Loaded units of the MicroVM family by template and state, as in `systemctl list-units"
-            " 'microvm*'`. Helpers of devices that a MicroVM does not have are inactive.",
-            "unknown: systemd could not be asked",
+            "Units by state",
+            "Loaded units of all templates, as in `systemctl list-units 'microvm*'`. Helpers of"
+            " devices that a MicroVM does not have are inactive, and that is normal; failed ones"
+            " are findings.",
+            "unknown: systemd could not be asked in this time",
         ),
-        [as_table(f"sum by (template, state) ({series('microvm_present_units', HOST)})")],
+        [over_time(f"sum by (state) ({series('microvm_present_units', HOST)})", "{{state}}")],
+        stacked=True,
+        decimals=0,
+    )
+    return colour_by_name(panel, _STATE_COLOURS)
+
+
+def _conditions() -> Panel:
+    ever = f"max by (template) (last_over_time({_CONDITIONS}[$__range] @ end()))"
+    return timeline(
+        Text(
+            "Failed condition checks by template",
+            "Units of each template whose last start was skipped by a condition that should have"
+            " held. *Unknown*: systemd or the state directory could not be read.",
+            _NOTHING,
+        ),
         [
-            Column("template", "Template"),
-            Column("state", "State", width=110),
-            Column("Value", "Units", width=70),
+            over_time(
+                f"max by (template) ({_CONDITIONS}) or on (template) 0 * {ever} - 1",
+                "{{template}}",
+            )
         ],
-        sort=("Units",),
+        mappings=COUNTS,
     )

@@ -8,17 +8,23 @@ from typing import Final
 from grafana_foundation_sdk.models import dashboard
 
 from microvm_dashboards import colours
-from microvm_dashboards.remedies import REMEDIES
+from microvm_dashboards.remedies import BLIND, NUMBERS, REMEDIES
 
 __all__ = [
     "ALERT_STATES",
     "ANSWERS",
     "COLLECTOR_STATES",
+    "COUNTS",
+    "FINDING_COUNTS",
     "KINDS",
+    "LASTING",
     "REMEDY_TEXTS",
     "SEVERITIES",
+    "SEVERITY_NAMES",
     "SIGHT",
+    "SINCE",
     "UNKNOWN",
+    "UPTIMES",
     "VM_STATES",
     "words",
 ]
@@ -52,27 +58,48 @@ SEVERITIES: Final = words(
         "4": ("unknown", colours.UNKNOWN),
     }
 )
-"""Of the ranks that `expressions.rank` gives."""
+"""Of the ranks that `expressions.ranked` gives."""
 
-_BLIND: Final = {
-    "nothing_found": ("nothing found", "All collectors have looked, and there is nothing to do."),
-    "could_not_look": (
-        "could not look",
-        "What this collector looks at is unknown, not fine: see the exporter's dashboard.",
-    ),
-    "no_answer": ("no answer", "The exporter does not answer: is the host up, and its unit?"),
-    "no_target": ("no target", "Prometheus does not scrape this host any more."),
-}
-
-KINDS: Final = words({kind: (text, None) for kind, (text, _) in _BLIND.items()})
+KINDS: Final = words({kind: (text, None) for kind, (text, _) in BLIND.items()})
 """Kinds are shown by their name; these are rows that are no findings."""
 
 REMEDY_TEXTS: Final = words(
     {
-        **{kind.value: (text, None) for kind, text in REMEDIES.items()},
-        **{kind: (text, None) for kind, (_, text) in _BLIND.items()},
+        **{str(NUMBERS[kind]): (text, None) for kind, text in REMEDIES.items()},
+        **{str(NUMBERS[kind]): (text, None) for kind, (_, text) in BLIND.items()},
     }
 )
+"""Of the numbers that `expressions.remedies` gives."""
+
+SINCE: Final = [
+    *words({"0": ("—", None)}),
+    dashboard.SpecialValueMap(
+        dashboard.DashboardSpecialValueMapOptions(
+            dashboard.SpecialValueMatch.NULL_AND_NAN,
+            dashboard.ValueMappingResult(text="earlier", index=99),
+        )
+    ),
+]
+"""Of the times that `expressions.findings_since` gives."""
+
+UPTIMES: Final = words({"-1": ("not running", colours.OFF)})
+"""Of seconds, where there may be none."""
+
+LASTING: Final = [
+    *words({"0": ("gone", colours.GOOD), "1": ("lasts", colours.WARNING)}),
+    *UNKNOWN,
+]
+"""Whether what was found is there still."""
+
+COUNTS: Final = [
+    *words({"0": ("none", colours.GOOD), "-1": ("unknown", colours.UNKNOWN)}),
+    dashboard.RangeMap(
+        dashboard.DashboardRangeMapOptions(
+            1, None, dashboard.ValueMappingResult(color=colours.WARNING, index=99)
+        )
+    ),
+]
+"""How many are not as they should be; -1 where it could not be looked."""
 
 VM_STATES: Final = words(
     {
@@ -88,9 +115,11 @@ VM_STATES: Final = words(
         "9": ("running", colours.GOOD),
         "10": ("not running", colours.UNKNOWN),
         "11": ("running, findings", colours.WARNING),
+        "12": ("unknown", colours.UNKNOWN),
         "20": ("partly blind", colours.UNKNOWN),
         "21": ("sees all", colours.GOOD),
         "22": ("no answer", colours.UNKNOWN),
+        "23": ("no target", colours.UNKNOWN),
     }
 )
 """Of the numbers that `expressions.vm_states` and `expressions.sight` give."""
@@ -106,6 +135,21 @@ COLLECTOR_STATES: Final = words(
         "4": ("answers", colours.GOOD),
     }
 )
+
+SEVERITY_NAMES: Final = words({name: (name, it) for name, it in colours.SEVERITIES.items()})
+
+
+def _range(first: int, last: int | None, text: str, colour: str) -> dashboard.ValueMapping:
+    result = dashboard.ValueMappingResult(text=text, color=colour, index=first)
+    return dashboard.RangeMap(dashboard.DashboardRangeMapOptions(first, last, result))
+
+
+FINDING_COUNTS: Final = [
+    *words({"0": ("none", colours.GOOD)}),
+    _range(1, 2, "1 or 2 findings", colours.INFO),
+    _range(3, 9, "3 to 9", colours.WARNING),
+    _range(10, None, "10 or more", colours.CRITICAL),
+]
 
 ANSWERS: Final = words({"0": ("no answer", colours.CRITICAL), "1": ("answers", colours.GOOD)})
 

@@ -44,13 +44,17 @@ def declaration_of_fleet(scope: str) -> AnnotationQuery:
 
 
 def restarts(scope: str) -> AnnotationQuery:
-    """systemd started a VM again, or a person did and it was back within an interval."""
+    """systemd started a VM again, or a person did; of a crash loop the first restart alone."""
     counted = series("microvm_vm_restarts_total", scope)
     started = series("microvm_vm_start_time_seconds", scope)
     return _annotation(
         "Restarts",
-        f"max by (vm) (increase({counted}[$__rate_interval])) > 0"
-        f" or max by (vm) (changes({started}[$__rate_interval])) > 0",
+        _begins(
+            "(max by (vm) (increase({counted}[$__rate_interval]{before})) > 0"
+            " or max by (vm) (changes({started}[$__rate_interval]{before})) > 0)",
+            counted=counted,
+            started=started,
+        ),
         colours.WARNING,
         text="{{vm}} restarted",
         tags="vm",
@@ -69,11 +73,13 @@ def exporter_starts(scope: str) -> AnnotationQuery:
 
 
 def alerts(scope: str, *matchers: str) -> AnnotationQuery:
-    """Alerts of a host or VM while they fire."""
-    firing = series("ALERTS", scope, *matchers, *_FIRING)
+    """Alerts of a host or VM, where they begin to fire."""
     return _annotation(
         "Alerts",
-        f"max by (alertname, severity, vm) ({firing})",
+        _begins(
+            "max by (alertname, severity, vm) ({firing}{before})",
+            firing=series("ALERTS", scope, *matchers, *_FIRING),
+        ),
         colours.CRITICAL,
         text="{{alertname}} {{vm}}",
         tags="severity",
@@ -81,15 +87,23 @@ def alerts(scope: str, *matchers: str) -> AnnotationQuery:
 
 
 def fleet_alerts(scope: str) -> AnnotationQuery:
-    """Names of alerts while they fire on some host: a few however many hosts there are."""
-    firing = series("ALERTS", scope, *_FIRING)
+    """Names of alerts, where the first of them begins to fire: a few however many hosts."""
     return _annotation(
         "Alerts",
-        f"count by (alertname, severity) ({firing})",
+        _begins(
+            "count by (alertname, severity) ({firing}{before})",
+            firing=series("ALERTS", scope, *_FIRING),
+        ),
         colours.CRITICAL,
         text="{{alertname}} on some host",
         tags="severity",
     )
+
+
+def _begins(expression: str, **selectors: str) -> str:
+    """Where it is, and was not a step before: a line, where a region would dye every graph."""
+    now = expression.format(before="", **selectors)
+    return f"{now} unless {expression.format(before=' offset $__interval', **selectors)}"
 
 
 def _annotation(

@@ -178,6 +178,7 @@ class Column:
     steps: Steps | None = None
     filled: bool = False
     wrapped: bool = False
+    left: bool = False
     links: Sequence[DashboardLink] = ()
     decimals: int | None = None
 
@@ -191,6 +192,7 @@ class Column:
             "thresholds": None if self.steps is None else _thresholds(self.steps).build(),
             "custom.cellOptions": self._cell(),
             "custom.wrapText": self.wrapped or None,
+            "custom.align": "left" if self.left else None,
             "links": [link.build() for link in self.links] or None,
         }
         return [

@@ -10,7 +10,7 @@ from typing import Final
 
 from microvm_exporter.drift.kinds import Kind
 
-__all__ = ["FAULTS", "LEFTOVERS", "REMEDIES", "STRAYS"]
+__all__ = ["BLIND", "FAULTS", "LEFTOVERS", "NUMBERS", "REMEDIES", "STRAYS"]
 
 STRAYS: Final = frozenset({Kind.STRAY_TAP, Kind.STRAY_MACVTAP, Kind.HELPER_WITHOUT_VM})
 """Devices and helpers that run without their VM."""
@@ -57,3 +57,17 @@ REMEDIES: Final = {
     Kind.UNUSED_TEMPLATE: "Take microvm.nix's host module out if the host is to run no VM.",
     Kind.DAEMON_RELOAD_NEEDED: "systemctl daemon-reload",
 }
+
+BLIND: Final = {
+    "could_not_look": (
+        "could not look",
+        "What this collector looks at is unknown, not fine: see the exporter's dashboard.",
+    ),
+    "no_answer": ("no answer", "The exporter does not answer: is the host up, and its unit?"),
+    "no_target": ("no target", "Prometheus does not scrape this host any more."),
+    "nothing_found": ("nothing found", "All collectors have looked, and there is nothing to do."),
+}
+"""Rows of a table of findings that are none: what they are called, and what to do."""
+
+NUMBERS: Final = {kind: number for number, kind in enumerate((*REMEDIES, *BLIND), start=1)}
+"""What stands for each remedy in a query's result."""

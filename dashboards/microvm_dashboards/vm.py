@@ -6,10 +6,17 @@ from typing import Final
 
 from microvm_dashboards import colours, links, marks, variables
 from microvm_dashboards.document import Page
-from microvm_dashboards.expressions import host_count, ranked, sight, vm_states
+from microvm_dashboards.expressions import host_count, ranked, seen_whole, sight, uptime, vm_states
 from microvm_dashboards.findings import findings_table
 from microvm_dashboards.layout import Line, Section
-from microvm_dashboards.mappings import ALERT_STATES, SEVERITIES, SIGHT, VM_STATES
+from microvm_dashboards.mappings import (
+    ALERT_STATES,
+    LASTING,
+    SEVERITIES,
+    SIGHT,
+    UPTIMES,
+    VM_STATES,
+)
 from microvm_dashboards.panels import (
     Column,
     Panel,
@@ -24,9 +31,15 @@ from microvm_dashboards.selectors import HOST, VM, series
 
 __all__ = ["page"]
 
-_RESTARTS: Final = series("microvm_vm_restarts_total", VM)
+_FOUND: Final = series("microvm_drift_finding", VM)
+_INFO: Final = series("microvm_vm_info", VM)
 _OURS: Final = 'alertname=~"Microvm.+"'
-_START: Final = series("microvm_vm_start_time_seconds", VM)
+_RESTARTS: Final = series("microvm_vm_restarts_total", VM)
+_RUNNING: Final = series("microvm_vm_running", VM)
+_UP: Final = series("up", HOST)
+
+_NOTHING: Final = "unknown: Prometheus has nothing of this host in this time"
+_NOT_ASKED: Final = "unknown: its unit is not loaded, or systemd could not be asked"
 
 
 def page() -> Page:
@@ -34,31 +47,34 @@ def page() -> Page:
     return Page(
         uid="microvm-vm",
         description="The life of one MicroVM: whether it runs and since when, its restarts, its"
-        " findings and what was found on each of its units.",
+        " findings and what to do about them, and what was found on its units.",
         time="24h",
         variables=variables.of_vm(),
         annotations=[marks.alerts(VM), marks.declaration_of_host(HOST), marks.restarts(VM)],
         sections=[
-            Section("How is it?", [Line(4, _tiles())]),
-            Section("What to do", [Line(8, [(24, _findings())])]),
+            Section("How is it?", [Line(4, _tiles()), Line(4, [(18, _facts()), (6, _exporter())])]),
+            Section("What to do", [Line(7, [(24, _findings())])]),
             Section(
                 "Its life",
                 [
-                    Line(5, [(24, _state())]),
+                    Line(6, [(24, _state())]),
                     Line(8, [(12, _restarts()), (12, _uptime())]),
                 ],
             ),
             Section(
                 "What was found, and when",
-                [Line(9, [(12, _over_time()), (12, _units())]), Line(6, [(24, _alerts())])],
+                [
+                    Line(9, [(12, _over_time()), (12, _units())]),
+                    Line(8, [(24, _objects())]),
+                    Line(6, [(24, _alerts())]),
+                ],
             ),
         ],
     )
 
 
 def _tiles() -> list[tuple[int, Panel]]:
-    tiles = (_now(), _runs_for(), _restarted(), _found(), _exporter(), _facts())
-    return list(zip((4, 4, 4, 3, 3, 6), tiles, strict=True))
+    return [(6, one) for one in (_now(), _runs_for(), _restarted(), _found())]
 
 
 def _now() -> Panel:
@@ -66,7 +82,8 @@ def _now() -> Panel:
         Text(
             "State",
             "Whether it runs. *Down*: it should run by itself and does not. *Stopped*: it need not"
-            " run. *Findings*: it has drift, see below.",
+            " run. *Findings*: it has drift, see below. *Unknown*: systemd could not be asked, or"
+            " there is no such MicroVM any more.",
             "unknown: no such MicroVM, or systemd could not be asked",
         ),
         now(vm_states(VM)),
@@ -78,11 +95,12 @@ def _runs_for() -> Panel:
     return tile(
         Text(
             "Runs for",
-            "Time since it was started last. Unknown while it does not run.",
-            "unknown: it does not run, or systemd could not be asked",
+            "Time since it was started last, by systemd or by a person.",
+            "unknown: no such MicroVM, or systemd could not be asked",
         ),
-        now(f"time() - max({_START})"),
+        now(f"{uptime(VM)} or on (vm) max by (vm) ({_RUNNING}) - 1"),
         "s",
+        mappings=UPTIMES,
         decimals=1,
     )
 
@@ -93,9 +111,9 @@ def _restarted() -> Panel:
             "Restarts",
             "Automatic restarts in the time range. A few are a hiccup; more than that is a crash"
             " loop, which systemd never calls failed: read the journal of its microvm@ unit.",
-            "unknown: its unit is not loaded, or systemd could not be asked",
+            _NOT_ASKED,
         ),
-        now(f"sum(increase({_RESTARTS}[$__range]))"),
+        now(f"round(sum(increase({_RESTARTS}[$__range])))"),
         steps={0: colours.GOOD, 1: colours.WARNING, 5: colours.CRITICAL},
         decimals=0,
     )
@@ -105,10 +123,11 @@ def _found() -> Panel:
     return tile(
         Text(
             "Findings",
-            "Its findings now. Green only when every collector has looked.",
-            "unknown: some collector could not look, or the exporter does not answer",
+            "Its findings now, in the colour of the worst in the table below. Green only when every"
+            " collector has looked.",
+            "unknown: a collector could not look, or the exporter does not answer",
         ),
-        now(host_count(f"count({series('microvm_drift_finding', VM)})", HOST)),
+        now(host_count(f"count({_FOUND})", HOST)),
         steps={0: colours.GOOD, 1: colours.WARNING},
     )
 
@@ -116,9 +135,10 @@ def _found() -> Panel:
 def _exporter() -> Panel:
     return tile(
         Text(
-            "Exporter",
-            "Whether the exporter of its host answers and all its collectors can look.",
-            "no target: Prometheus does not scrape this host",
+            "Exporter of its host",
+            "Whether the exporter of its host answers and all its collectors can look. *Partly"
+            " blind*: what is shown here may lack findings.",
+            _NOTHING,
         ),
         now(sight(HOST)),
         mappings=SIGHT,
@@ -132,13 +152,14 @@ def _facts() -> Panel:
             "What it is",
             "Where it comes from, what runs it, and whether it starts with the host. *Undeclared*"
             " and *unknown* origins are what nobody vouches for.",
-            "unknown: not present, or a collector could not look",
+            "unknown: no such MicroVM, or a collector could not look",
         ),
-        [as_table(f"max by (origin, hypervisor, autostart) ({series('microvm_vm_info', VM)})")],
+        [as_table(f"max by (instance, origin, hypervisor, autostart) ({_INFO})")],
         [
+            Column("instance", "Host", links=[links.to_host_chosen()]),
             Column("origin", "Origin"),
             Column("hypervisor", "Hypervisor"),
-            Column("autostart", "Autostart", width=90),
+            Column("autostart", "Autostart"),
         ],
     )
 
@@ -147,12 +168,12 @@ def _findings() -> Panel:
     return findings_table(
         Text(
             "What to do",
-            "Its findings, worst first, and what to do about each. For the exact commands run"
-            " `microvm-exporter check` on the host.",
-            "unknown: Prometheus has nothing of this host",
+            "Its findings, worst first, and what to do about each. *Earlier*: it began before the"
+            " time range. For the exact commands run `microvm-exporter check` on the host.",
+            _NOTHING,
         ),
         VM,
-        of_vm=True,
+        with_vm=False,
     )
 
 
@@ -160,11 +181,11 @@ def _state() -> Panel:
     return timeline(
         Text(
             "State over time",
-            "Its state, and whether the exporter could see it. Where nothing is drawn, nothing is"
-            " known.",
-            "unknown: Prometheus has nothing of this host",
+            "Its state, and whether the exporter could see it. *Unknown*: systemd could not be"
+            " asked. Where nothing is drawn it was not there.",
+            _NOTHING,
         ),
-        [over_time(vm_states(VM), "{{vm}}"), over_time(sight(HOST), "exporter")],
+        [over_time(sight(HOST), "(exporter)"), over_time(vm_states(VM), "{{vm}}")],
         mappings=VM_STATES,
     )
 
@@ -172,13 +193,13 @@ def _state() -> Panel:
 def _restarts() -> Panel:
     return graph(
         Text(
-            "Automatic restarts",
-            "Restarts by systemd (`NRestarts`), at each point those since the one before. A stop"
-            " and a start by hand are none.",
-            "unknown: its unit is not loaded, or systemd could not be asked",
+            "Automatic restarts within 30 minutes",
+            "How often systemd restarted it within the 30 minutes before. From 5 on (the line) it"
+            " is a crash loop. A stop and a start by hand are none.",
+            _NOT_ASKED,
         ),
-        [over_time(f"sum(increase({_RESTARTS}[$__rate_interval]))", "restarts")],
-        bars=True,
+        [over_time(f"sum(increase({_RESTARTS}[30m]))", "restarts")],
+        steps={0: colours.GOOD, 5: colours.WARNING},
         decimals=0,
     )
 
@@ -191,19 +212,26 @@ def _uptime() -> Panel:
             " nothing was known.",
             "It did not run in this time, or systemd could not be asked",
         ),
-        [over_time(f"time() - max({_START})", "runs for")],
+        [over_time(uptime(VM), "runs for")],
         "s",
     )
 
 
 def _over_time() -> Panel:
+    worst = f"max({ranked(VM)}) or {seen_whole(HOST)} - 1"
+    unknown = f"0 * max({_UP}) + 4 or 3 + max(absent({_UP}))"
     return timeline(
         Text(
             "Findings over time",
-            "Each finding while it lasted, by kind and severity.",
-            "Nothing was found on it in this time, as far as was looked",
+            "Each kind of finding while it lasted. The first row is the worst of all: *fine* means"
+            " that every collector had looked, *unknown* that one had not, or that the exporter"
+            " did not answer.",
+            _NOTHING,
         ),
-        [over_time(f"max by (kind, object) ({ranked(VM)})", "{{kind}}: {{object}}")],
+        [
+            over_time(f"{worst} or {unknown}", "(worst)"),
+            over_time(f"max by (kind) ({ranked(VM)})", "{{kind}}"),
+        ],
         mappings=SEVERITIES,
     )
 
@@ -211,19 +239,52 @@ def _over_time() -> Panel:
 def _units() -> Panel:
     checks = series("microvm_failed_condition_checks", HOST)
     templates = f"0 * max by (template) ({checks})"
+    ever = f"0 * max by (template) (last_over_time({checks}[$__range] @ end()))"
     template = r"(install-microvm-|[a-z-]+@).*\\.service"
     found = (
         f'max by (template) (label_replace({ranked(VM)}, "template", "$1", "object", "{template}"))'
     )
     return timeline(
         Text(
-            "Its units",
-            "What was found on each unit of it: *fine* means that systemd was asked and nothing was"
-            " found. A helper whose device it does not have rests and is fine.",
-            "unknown: systemd could not be asked",
+            "Findings on its units",
+            "What was found on each unit of it; the exporter publishes no more of a single unit:"
+            " for its state see `systemctl list-units 'microvm*@NAME.service'`. *Fine*: systemd"
+            " was asked and nothing was found. A helper whose device it does not have rests, and"
+            " is fine.",
+            _NOTHING,
         ),
-        [over_time(f"({found} and on (template) {templates}) or {templates}", "{{template}}")],
+        [
+            over_time(
+                f"({found} and on (template) {ever}) or {templates} or {ever} + 4", "{{template}}"
+            )
+        ],
         mappings=SEVERITIES,
+    )
+
+
+def _objects() -> Panel:
+    lasted = f"count_over_time({_FOUND}[$__range:1m])"
+    return panel_table(
+        Text(
+            "Units, devices and paths that had findings",
+            "On what something was found in the time range, for how long in all, and whether it"
+            " still is.",
+            "No finding on it in this time, as far as was looked: see the first row above",
+        ),
+        [
+            as_table(f"60 * sum by (kind, object) ({lasted})"),
+            as_table(
+                f"max by (kind, object) ({_FOUND})"
+                f" or 0 * sum by (kind, object) ({lasted}) and on () {seen_whole(HOST)}"
+            ),
+        ],
+        [
+            Column("object", "Object", wrapped=True),
+            Column("kind", "Kind", width=180),
+            Column("Value #A", "In all", width=110, unit="s", decimals=1),
+            Column("Value #B", "Now", width=100, mappings=LASTING, filled=True),
+        ],
+        sort=("In all",),
     )
 
 
