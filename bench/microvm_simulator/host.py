@@ -179,7 +179,7 @@ class SimulatedHost:
     def live(self, since: float, now: float) -> None:
         """Have the exporter look as it would from ``since`` to ``now``."""
         for vm in self._crashing:
-            self._crash_again(vm, now - since)
+            self._crash_again(vm, since, now)
         if self._changed:
             for collector in self._changed:
                 self._events[collector] += self._random.randint(2, 9)
@@ -238,7 +238,7 @@ class SimulatedHost:
 
     # ------------------------------------------------------------------------------------- units
 
-    def _crash_again(self, vm: str, seconds: float) -> None:
+    def _crash_again(self, vm: str, since: float, now: float) -> None:
         """RestartSec=5s and a second or two of life: about four restarts in half a minute."""
         unit = self.world.units[_service(vm)]
         up = self._random.random() < 0.25
@@ -246,7 +246,8 @@ class SimulatedHost:
             unit.name,
             active_state="active" if up else "activating",
             sub_state="running" if up else "auto-restart",
-            restarts=unit.restarts + round(seconds / 7.5),
+            restarts=unit.restarts + round((now - since) / 7.5),
+            active_enter_timestamp=now - 1,
         )
         self.changed(Collector.SYSTEMD)
 
