@@ -36,6 +36,11 @@ class Scene:
         """The Unix time at which the picture ends."""
         return END - HISTORY.length + self.minute * 60
 
+    @property
+    def path(self) -> Path:
+        """The dashboard's file."""
+        return FOLDER / f"microvm-{self.dashboard}.json"
+
 
 def _of(name: str, dashboard: str, instance: str, vm: str = "", **more: int) -> Scene:
     given = {"instance": instance} | ({"vm": vm} if vm else {})
@@ -59,6 +64,7 @@ OTHERS: Final = (
     _of("vm-loop", "vm", HISTORY.drifted_host, HISTORY.vm, minute=340),
     _of("vm-undeclared", "vm", HISTORY.drifted_host, "wiki"),
     _of("vm-leftover", "vm", HISTORY.drifted_host, "old-backup"),
+    _of("vm-dotted", "vm", HISTORY.drifted_host, HISTORY.dotted_vm),
     _of("vm-blind", "vm", _BLIND, "web", minute=_BLIND_AT),
     _of("exporter-blind", "exporter", _BLIND, minute=_BLIND_AT),
     _of("exporter-healthy", "exporter", _HEALTHY),
@@ -67,13 +73,9 @@ OTHERS: Final = (
 """The states that a dashboard must not be misread in."""
 
 
-def drawable(scene: Scene) -> bool:
-    return _path(scene).exists()
-
-
 def page(scene: Scene, prometheus: Prometheus) -> dict[str, Any]:
     """Give what harness/input.ts calls an input, but for theme and width."""
-    dashboard = Dashboard(_path(scene), HISTORY.step, HISTORY.length)
+    dashboard = Dashboard(scene.path, HISTORY.step, HISTORY.length)
     choices = choose(dashboard, prometheus, scene.given, scene.end)
     answers: dict[int, dict[str, Any]] = {}
     for query in dashboard.queries(choices):
@@ -101,7 +103,3 @@ def _marks(
         look = {"name": annotation["name"], "color": annotation["iconColor"]}
         for begin, until in events(annotation, dashboard, prometheus, choices, end):
             yield {**look, "from": begin * 1000, "to": until * 1000}
-
-
-def _path(scene: Scene) -> Path:
-    return FOLDER / f"microvm-{scene.dashboard}.json"

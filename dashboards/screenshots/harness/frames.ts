@@ -2,6 +2,7 @@
 // transformations and its field overrides make it.
 import {
   applyFieldOverrides,
+  applyNullInsertThreshold,
   cacheFieldDisplayNames,
   type DataFrame,
   dateTime,
@@ -109,8 +110,12 @@ export async function framesOf(panel: any): Promise<DataFrame[]> {
     timeZone: 'utc',
   });
   cacheFieldDisplayNames(overridden);
-  return overridden;
+  return panel.type === 'timeseries' ? overridden.map(withGaps) : overridden;
 }
+
+// Where a series has no samples its line stops.
+const withGaps = (frame: DataFrame) =>
+  applyNullInsertThreshold({ frame, refFieldPseudoMin: input.from, refFieldPseudoMax: input.to });
 
 export function linksIn(frames: DataFrame[]): string[] {
   const fields = frames.flatMap((frame) => frame.fields).filter((field) => field.values.length && field.getLinks);
