@@ -68,6 +68,17 @@ def test_watchdog_is_heard_each_group_interval() -> None:
     assert (route["group_interval"], route["repeat_interval"]) == ("1m", "30s")
 
 
+def test_digest_comes_once_a_day() -> None:
+    """Its group is looked at once while the window is open, and what it told is long ago then."""
+    config = yaml.safe_load(ALERTMANAGER.read_text())
+    (route,) = (r for r in config["route"]["routes"] if r["receiver"] == "digest")
+    (window,) = config["time_intervals"]
+    (times,) = window["time_intervals"]
+    assert route["active_time_intervals"] == [window["name"]]
+    assert times == {"times": [{"start_time": "08:00", "end_time": "09:00"}]}
+    assert (route["group_interval"], route["repeat_interval"]) == ("1h", "12h")
+
+
 class Alert(NamedTuple):
     """An alert as the shipped rules make it; its name tells it from its like."""
 
