@@ -95,13 +95,13 @@ def _overridden(panel: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _without_unset(value: Any) -> Any:
-    """Without what says nothing; but a threshold's null is minus infinity."""
+    """Without what says nothing; but null is infinity in a threshold and in a range."""
     match value:
         case dict():
             return {
                 key: _without_unset(one)
                 for key, one in value.items()
-                if one is not None or "color" in value
+                if one is not None or "color" in value or "result" in value
             }
         case list():
             return [_without_unset(one) for one in value]

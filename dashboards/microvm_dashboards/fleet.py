@@ -10,9 +10,9 @@ from typing import Final
 
 from microvm_dashboards import colours, links, marks, variables
 from microvm_dashboards.document import Page
-from microvm_dashboards.expressions import fleet_count
+from microvm_dashboards.expressions import fleet_count, remedies
 from microvm_dashboards.layout import Line, Section
-from microvm_dashboards.mappings import REMEDY_TEXTS, words
+from microvm_dashboards.mappings import FINDING_COUNTS, REMEDY_TEXTS, SEVERITY_NAMES, words
 from microvm_dashboards.panels import (
     Column,
     Panel,
@@ -37,6 +37,10 @@ _RATIO: Final = series("instance:microvm_vm_running:ratio", FLEET)
 _DECLARED: Final = series("job:microvm_declared_vms:sum", FLEET)
 _SUCCESS: Final = series("microvm_exporter_collector_success", FLEET)
 _HOST: Final = "cluster, job, instance"
+_ANSWERING: Final = series("up", FLEET)
+_GONE: Final = f"last_over_time({_ANSWERING}[1d]) unless on ({_HOST}) {_ANSWERING}"
+
+_BY_SEVERITY: Final = "instance_severity:microvm_drift_finding:count"
 
 _NO_RULES: Final = "unknown: are the recording rules loaded?"
 _NO_FINDING: Final = "No finding on the hosts that were looked at"
@@ -62,34 +66,42 @@ def page() -> Page:
             marks.declaration_of_fleet(FLEET),
         ],
         sections=[
-            Section("Is all well?", [Line(4, _tiles())]),
+            Section("Is all well?", _tiles()),
             Section(
                 "Which hosts?",
                 [
-                    Line(10, [(24, _hosts())]),
-                    Line(8, [(14, _worst()), (10, _silent())]),
+                    Line(7, [(24, _hosts())]),
+                    Line(8, [(13, _worst()), (11, _silent())]),
                 ],
             ),
-            Section("Better or worse?", [Line(9, [(12, _findings()), (12, _conditions())])]),
-            Section("What kind?", [Line(11, [(16, _kinds()), (8, _alerts())])]),
-            Section("What runs?", [Line(8, [(8, _machines()), (8, _change()), (8, _versions())])]),
+            Section("Better or worse?", [Line(8, [(12, _findings()), (12, _conditions())])]),
+            Section(
+                "What kind?",
+                [Line(9, [(24, _kinds())]), Line(9, [(13, _kinds_over_time()), (11, _alerts())])],
+            ),
+            Section("What runs?", [Line(7, [(15, _machines()), (9, _versions())])]),
         ],
     )
 
 
-def _tiles() -> list[tuple[int, Panel]]:
-    return [(4, tile) for tile in (_down(), _blind(), _drifted(), _critical(), _vms(), _kept())]
+def _tiles() -> list[Line]:
+    """Two lines: as one, their titles were cut on a narrow screen."""
+    return [
+        Line(3, [(8, _down()), (8, _blind()), (8, _kept())]),
+        Line(3, [(8, _critical()), (8, _drifted()), (8, _vms())]),
+    ]
 
 
 def _down() -> Panel:
     return tile(
         Text(
-            "Hosts down",
-            "Hosts whose exporter does not answer. Nothing is known of their MicroVMs: see to the"
-            " host or its exporter first.",
+            "Hosts not answering",
+            "Hosts whose exporter does not answer, and those that Prometheus has stopped to scrape"
+            " within a day. Nothing is known of their MicroVMs: see to the host or its exporter"
+            " first. They are named below.",
             _NO_RULES,
         ),
-        now(f"sum({_TARGETS}) - sum({_UP})"),
+        now(f"sum({_TARGETS}) - sum({_UP}) + (count({_GONE}) or 0 * sum({_TARGETS}))"),
         steps=_NONE_BROKEN,
     )
 
@@ -98,7 +110,7 @@ def _blind() -> Panel:
     failed = f"min by ({_HOST}) ({_SUCCESS}) == 0"
     return tile(
         Text(
-            "Partly blind",
+            "Hosts partly blind",
             "Hosts whose exporter answers, but some collector of which could not look. What it"
             " would have found is missing from all that is shown here.",
             "unknown: no exporter answers",
@@ -122,7 +134,7 @@ def _drifted() -> Panel:
 
 
 def _critical() -> Panel:
-    critical = series("instance_severity:microvm_drift_finding:count", FLEET, severity="critical")
+    critical = series(_BY_SEVERITY, FLEET, severity="critical")
     return tile(
         Text(
             "Critical findings",
@@ -167,10 +179,9 @@ def _kept() -> Panel:
 
 
 def _hosts() -> Panel:
-    severity = "instance_severity:microvm_drift_finding:count"
-    of = {name: series(severity, FLEET, severity=name) for name in ("critical", "warning", "info")}
+    of = {name: series(_BY_SEVERITY, FLEET, severity=name) for name in colours.SEVERITIES}
     score = f"1e6 * {of['critical']} or 1e3 * {of['warning']} or 1 * {of['info']}"
-    worst = f"topk(50, sum by ({_HOST}) ({score}))"
+    worst = f"topk(10, sum by ({_HOST}) ({score}))"
     wanted = (
         *(f"sum by ({_HOST}) ({found})" for found in of.values()),
         f"{_BY_HOST} - {_BY_HOST} offset $__range",
@@ -179,7 +190,7 @@ def _hosts() -> Panel:
     return panel_table(
         Text(
             "Hosts to look at first",
-            "The 50 worst hosts, by critical findings, then warnings, then the rest. *Change* is"
+            "The ten worst hosts, by critical findings, then warnings, then the rest. *Change* is"
             " the number of findings against the start of the time range: below zero it gets"
             " better. A host leads to its own dashboard, with what to do.",
             _NO_FINDING,
@@ -207,37 +218,35 @@ def _worst() -> Panel:
     return timeline(
         Text(
             "Findings by host",
-            "Findings over time on the 20 hosts that had the most in the time range. Where nothing"
+            "Findings over time on the ten hosts that had the most in the time range. Where nothing"
             " is drawn the host was not heard of.",
             "No finding in this time on the hosts that were heard of",
         ),
-        [over_time(f"{_BY_HOST} and on ({_HOST}) topk(20, {ever})", "{{instance}}")],
-        steps={0: colours.GOOD, 1: colours.INFO, 3: colours.WARNING, 10: colours.CRITICAL},
+        [over_time(f"{_BY_HOST} and on ({_HOST}) topk(10, {ever})", "{{instance}}")],
+        mappings=FINDING_COUNTS,
         links=[links.to_host("__field.labels.instance")],
     )
 
 
 def _silent() -> Panel:
-    up = series("up", FLEET)
-    gone = f"last_over_time({up}[1d]) unless on ({_HOST}) {up}"
     failed = f"{_SUCCESS} == 0"
     rows = (
-        _because("no answer", f"{up} == 0"),
-        _because("no target since a day or less", gone),
-        f'label_replace({failed}, "why", "$1 could not look", "collector", "(.*)")',
+        _because("no answer", f"{_ANSWERING} == 0"),
+        _because("no target", _GONE),
+        f'label_replace({failed}, "why", "$1 failed", "collector", "(.*)")',
     )
     return panel_table(
         Text(
             "Hosts not seen whole",
-            "Hosts that do not answer, that Prometheus has stopped to scrape within a day, or a"
-            " collector of which fails: what they have may be drift nobody sees. A host leads to"
-            " its exporter.",
+            "Hosts that do not answer, that are no target any more since a day or less, or a"
+            " collector of which failed: they may have drift that nobody sees. A host leads to its"
+            " exporter.",
             "All targets answer, and all their collectors look",
         ),
-        [as_table(f"topk(100, sum by ({_HOST}, why) ({' or '.join(rows)}))")],
+        [as_table(f"topk(20, sum by ({_HOST}, why) ({' or '.join(rows)}))")],
         [
             Column("instance", "Host", links=[links.to_exporter("__data.fields.instance")]),
-            Column("why", "Why"),
+            Column("why", "Why", width=140),
         ],
     )
 
@@ -247,19 +256,19 @@ def _because(why: str, expression: str) -> str:
 
 
 def _findings() -> Panel:
-    ever = f"sum by (kind) (max_over_time({_BY_KIND}[$__range] @ end())) > 0"
-    return graph(
+    panel = graph(
         Text(
-            "Findings by kind",
-            "All findings of the fleet, kinds that occurred in the time range. A rising edge after"
-            " a deployment is what it left behind or broke. What cannot be looked at is missing:"
-            " a drop together with hosts down is no mend.",
+            "Findings by severity",
+            "All findings of the fleet. A rising edge after a deployment is what it left behind or"
+            " broke. What cannot be looked at is missing: a drop together with hosts that do not"
+            " answer is no mend.",
             "No finding in this time, or no recorded series: see the tiles above",
         ),
-        [over_time(f"sum by (kind) ({_BY_KIND}) and on (kind) ({ever})", "{{kind}}")],
+        [over_time(f"sum by (severity) ({series(_BY_SEVERITY, FLEET)})", "{{severity}}")],
         stacked=True,
         decimals=0,
     )
+    return colour_by_name(panel, colours.SEVERITIES)
 
 
 def _conditions() -> Panel:
@@ -288,46 +297,57 @@ def _conditions() -> Panel:
 
 
 def _kinds() -> Panel:
-    current = f"sum by (kind) ({_BY_KIND})"
-    before = f"sum by (kind) ({_BY_KIND} offset $__range)"
-    occurring = f"({current} > 0 or {before} > 0)"
-    remedy = 'label_replace({}, "remedy", "$1", "kind", "(.*)")'
+    metric = "job_kind:microvm_drift_findings:sum"
+    current = f"sum by (kind) ({_BY_KIND}) > 0"
     return panel_table(
         Text(
             "Kinds of drift",
-            "Findings by kind now and against the start of the time range, and what to do about"
-            " one. `microvm-exporter check` on the host prints the exact commands.",
+            "Findings by kind now, and what to do about one. `microvm-exporter check` on the host"
+            " prints the exact commands.",
             _NO_FINDING,
         ),
         [
-            as_table(remedy.format(f"{current} and on (kind) {occurring}")),
-            as_table(remedy.format(f"({current} - {before}) and on (kind) {occurring}")),
+            as_table(current),
+            as_table(f"max by (kind) ({remedies(metric, FLEET)}) and on (kind) ({current})"),
         ],
         [
-            Column("kind", "Kind", width=180),
+            Column("kind", "Kind", width=170),
             Column("Value #A", "Now", width=80),
-            Column("Value #B", "Change", width=90),
-            Column("remedy", "What to do", mappings=REMEDY_TEXTS, wrapped=True),
+            Column("Value #B", "What to do", mappings=REMEDY_TEXTS, wrapped=True),
         ],
         sort=("Now",),
     )
 
 
-def _alerts() -> Panel:
-    firing = series(
-        "ALERTS", FLEET, 'alertname=~"Microvm.+"', 'alertstate="firing"', 'severity!="none"'
+def _kinds_over_time() -> Panel:
+    ever = f"sum by (kind) (max_over_time({_BY_KIND}[$__range] @ end())) > 0"
+    panel = graph(
+        Text(
+            "Findings by kind",
+            "Kinds that occurred in the time range, in shades of their severity: vermilion for"
+            " critical, orange for warning, blue for the rest.",
+            "No finding in this time, or no recorded series: see the tiles above",
+        ),
+        [over_time(f"sum by (kind) ({_BY_KIND}) and on (kind) ({ever})", "{{kind}}")],
+        decimals=0,
     )
+    return colour_by_name(panel, colours.KINDS)
+
+
+def _alerts() -> Panel:
+    chosen = ('alertname=~"Microvm.+"', 'alertstate="firing"', 'severity!="none"')
+    firing = series("ALERTS", FLEET, *chosen)
     return panel_table(
         Text(
             "Alerts firing",
             "Alerts of this project by name, with how many fire. Each has a runbook.",
             "No alert fires, if the alerting rules are loaded",
         ),
-        [as_table(f"count by (alertname, severity) ({firing})")],
+        [as_table(f"topk(20, count by (alertname, severity) ({firing}))")],
         [
             Column("alertname", "Alert"),
-            Column("severity", "Severity", width=90),
-            Column("Value", "Firing", width=80),
+            Column("severity", "Severity", width=90, mappings=SEVERITY_NAMES, filled=True),
+            Column("Value", "Firing", width=75),
         ],
         sort=("Firing",),
     )
@@ -352,20 +372,6 @@ def _machines() -> Panel:
     )
     names = {"declared": colours.INFO, "running": colours.GOOD, "drifted": colours.WARNING}
     return colour_by_name(panel, names)
-
-
-def _change() -> Panel:
-    total = f"sum({_BY_KIND})"
-    return graph(
-        Text(
-            "Findings against a day before",
-            "Findings now less those at the same time a day before: above zero it has become"
-            " worse.",
-            "No recorded series of a day before yet",
-        ),
-        [over_time(f"{total} - sum({_BY_KIND} offset 1d)", "change in a day")],
-        decimals=0,
-    )
 
 
 def _versions() -> Panel:
