@@ -275,22 +275,19 @@ def _latency() -> Panel:
     total = series(f"{_LATENCY}_sum", HOST)
     number = series(f"{_LATENCY}_count", HOST)
     buckets = series(f"{_LATENCY}_bucket", HOST)
+    quantile = f"histogram_quantile(0.99, sum by (le) (rate({buckets}[1h])))"
+    some = f"(sum(rate({number}[1h])) > 0)"
     return graph(
         Text(
-            "From an event to the snapshot",
+            "Event to snapshot",
             "How long it took from hearing of a change to serving it, over the last hour: on"
             " average, and for 99 of 100 changes (read between 0.25 s, 1 s and more). There is no"
             " line where nothing changed.",
             "No change was heard of in this time, or the exporter does not answer",
         ),
         [
-            over_time(
-                f"sum(rate({total}[1h])) / (sum(rate({number}[1h])) > 0)",
-                "mean",
-            ),
-            over_time(
-                f"histogram_quantile(0.99, sum by (le) (rate({buckets}[1h])))", "99th percentile"
-            ),
+            over_time(f"sum(rate({total}[1h])) / {some}", "mean"),
+            over_time(f"{quantile} and {some}", "99th percentile"),
         ],
         "s",
     )
@@ -391,7 +388,7 @@ def _memory() -> Panel:
 def _series() -> Panel:
     panel = graph(
         Text(
-            "Series and budget",
+            "Series",
             "Series of the last scrape, and what they may be: 80 a host, 10 a MicroVM, 2 a finding."
             " The budget is unknown while a collector fails.",
             _SILENT,
@@ -405,7 +402,7 @@ def _series() -> Panel:
 def _scrapes() -> Panel:
     return graph(
         Text(
-            "Duration of a scrape",
+            "Scrape",
             "How long Prometheus waited for the metrics. The page is ready before it is asked for:"
             " more than some milliseconds are the network's or a busy host's.",
             "unknown: not a target",

@@ -66,7 +66,7 @@ def exporter_starts(scope: str) -> AnnotationQuery:
     started = series("process_start_time_seconds", scope)
     return _annotation(
         "Exporter started",
-        f"sum by (instance) (changes({started}[$__rate_interval])) > 0",
+        f"time() - max by (instance) ({started}) < 120",
         colours.OFF,
         text="The exporter was started on {{instance}}",
     )
@@ -87,12 +87,12 @@ def alerts(scope: str, *matchers: str) -> AnnotationQuery:
 
 
 def fleet_alerts(scope: str) -> AnnotationQuery:
-    """Names of alerts, where the first of them begins to fire: a few however many hosts."""
+    """Names of critical alerts, where the first begins to fire: a few however many hosts."""
     return _annotation(
         "Alerts",
         _begins(
             "count by (alertname, severity) ({firing}{before})",
-            firing=series("ALERTS", scope, *_FIRING),
+            firing=series("ALERTS", scope, *_FIRING, severity="critical"),
         ),
         colours.CRITICAL,
         text="{{alertname}} on some host",
