@@ -13,17 +13,17 @@ __all__ = ["findings_table"]
 
 def findings_table(text: Text, scope: str, *, with_vm: bool) -> Panel:
     """Give the worst first; where nothing is found or could not be looked at, a row says so."""
-    vm = Column("vm", "MicroVM", width=120, links=[links.to_vm("__data.fields.vm")])
+    vm = Column("vm", "MicroVM", width=100, links=[links.to_vm("__data.fields.vm")])
     return panel_table(
         text,
         [as_table(ask(scope)) for ask in (ranked_findings, findings_since, finding_remedies)],
         [
-            Column("Value #A", "Severity", width=90, mappings=SEVERITIES, filled=True),
-            Column("kind", "Kind", width=160, mappings=KINDS),
+            Column("Value #A", "Severity", width=80, mappings=SEVERITIES, filled=True),
+            Column("kind", "Kind", width=150, mappings=KINDS),
             *((vm,) if with_vm else ()),
-            Column("object", "Object", wrapped=True),
+            Column("object", "Object", width=190, wrapped=True),
             Column("Value #C", "What to do", mappings=REMEDY_TEXTS, wrapped=True, left=True),
-            Column("Value #B", "Since", width=120, unit="dateTimeFromNow", mappings=SINCE),
+            Column("Value #B", "Since", width=110, unit="dateTimeFromNow", mappings=SINCE),
         ],
         sort=("Severity",),
         first_by="kind",

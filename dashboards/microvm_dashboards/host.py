@@ -68,14 +68,14 @@ def page() -> Page:
         annotations=[marks.alerts(HOST), marks.declaration_of_host(HOST), marks.restarts(HOST)],
         sections=[
             Section("Is all well?", [Line(3, _findings_tiles()), Line(3, _host_tiles())]),
-            Section("What to fix first", [Line(11, [(24, _findings())])]),
+            Section("What to fix first", [Line(13, [(24, _findings())])]),
             Section("MicroVMs", [Line(13, [(24, _states())]), Line(10, [(24, _machines())])]),
             Section("Better or worse?", [Line(8, [(12, _by_severity()), (12, _restarts())])]),
             Section(
                 "What kind of drift?",
                 [Line(12, [(12, _faults()), (12, _strays_and_leftovers())])],
             ),
-            Section("Units", [Line(9, [(12, _units()), (12, _conditions())])]),
+            Section("Units", [Line(9, [(8, _units()), (16, _conditions())])]),
         ],
     )
 
@@ -94,7 +94,7 @@ def _findings_tiles() -> list[tuple[int, Panel]]:
 
 def _host_tiles() -> list[tuple[int, Panel]]:
     tiles = (_age(), _skipped(), _strays(), _restarted(), _running(), _declared())
-    return [(4, one) for one in tiles]
+    return list(zip((3, 4, 4, 4, 4, 5), tiles, strict=True))
 
 
 def _exporter() -> Panel:
@@ -176,8 +176,8 @@ def _skipped() -> Panel:
 def _strays() -> Panel:
     return tile(
         Text(
-            "Stray TAPs",
-            "TAP devices of the microvm user that no MicroVM claims. The table says which.",
+            "Strays",
+            "Stray TAPs: devices of the microvm user that no MicroVM claims. The table says which.",
             "unknown: the links or the state directory could not be read",
         ),
         now(f"sum({series('microvm_stray_tap_devices', HOST)})"),
@@ -272,9 +272,9 @@ def _machines() -> Panel:
         [
             Column("vm", "MicroVM", links=[links.to_vm("__data.fields.vm")]),
             Column("Value #A", "State", mappings=VM_STATES, filled=True),
-            Column("Value #B", "Findings"),
-            Column("Value #C", "Runs for", unit="s", decimals=1),
-            Column("Value #D", "Restarts"),
+            Column("Value #B", "Findings", left=True),
+            Column("Value #C", "Runs for", unit="s", decimals=1, left=True),
+            Column("Value #D", "Restarts", left=True),
             Column("origin", "Origin"),
             Column("hypervisor", "Hypervisor"),
             Column("autostart", "Autostart"),
@@ -297,7 +297,6 @@ def _by_severity() -> Panel:
             _UNKNOWN,
         ),
         [over_time(host_count(count, HOST), name) for name, count in of.items()],
-        stacked=True,
         decimals=0,
     )
     return colour_by_name(panel, _SEVERITY_COLOURS)

@@ -97,7 +97,7 @@ def graph(
         .thresholds(_thresholds(steps or _PLAIN))
         .thresholds_style(common_builders.GraphThresholdsStyleConfig().mode(style))
         .draw_style(common.GraphDrawStyle.BARS if bars else common.GraphDrawStyle.LINE)
-        .line_width(0 if bars else 2)
+        .line_width(0 if bars or stacked else 2)  # no line where a part of a stack is zero
         .fill_opacity(70 if stacked or bars else 8)
         .stacking(common_builders.StackingConfig().mode(stacking).group("A"))
         .show_points(common.VisibilityMode.NEVER)
@@ -108,7 +108,10 @@ def graph(
     )
     if maximum is not None:
         panel.max(maximum)
-    return panel if decimals is None else panel.decimals(decimals)
+    if decimals is None:
+        return panel
+    # Where all counts are zero the axis would end at 100.
+    return panel.decimals(decimals).axis_soft_max(1)
 
 
 def timeline(
@@ -192,7 +195,9 @@ class Column:
             "thresholds": None if self.steps is None else _thresholds(self.steps).build(),
             "custom.cellOptions": self._cell(),
             "custom.wrapText": self.wrapped or None,
-            "custom.align": "left" if self.left else None,
+            "custom.align": "center" if self.filled else "left" if self.left else None,
+            # Without it a cell has the text of a table that has no rows; what leads nowhere, none.
+            "noValue": " " if self.links else "—",
             "links": [link.build() for link in self.links] or None,
         }
         return [

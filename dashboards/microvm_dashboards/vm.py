@@ -53,7 +53,7 @@ def page() -> Page:
         annotations=[marks.alerts(VM), marks.declaration_of_host(HOST), marks.restarts(VM)],
         sections=[
             Section("How is it?", [Line(4, _tiles()), Line(4, [(18, _facts()), (6, _exporter())])]),
-            Section("What to do", [Line(7, [(24, _findings())])]),
+            Section("What to do", [Line(6, [(24, _findings())])]),
             Section(
                 "Its life",
                 [
@@ -64,8 +64,9 @@ def page() -> Page:
             Section(
                 "What was found, and when",
                 [
-                    Line(9, [(12, _over_time()), (12, _units())]),
-                    Line(8, [(24, _objects())]),
+                    Line(7, [(24, _over_time())]),
+                    Line(9, [(24, _units())]),
+                    Line(6, [(24, _objects())]),
                     Line(6, [(24, _alerts())]),
                 ],
             ),
@@ -108,7 +109,7 @@ def _runs_for() -> Panel:
 def _restarted() -> Panel:
     return tile(
         Text(
-            "Restarts",
+            "Restarts in range",
             "Automatic restarts in the time range. A few are a hiccup; more than that is a crash"
             " loop, which systemd never calls failed: read the journal of its microvm@ unit.",
             _NOT_ASKED,
@@ -135,7 +136,7 @@ def _found() -> Panel:
 def _exporter() -> Panel:
     return tile(
         Text(
-            "Exporter of its host",
+            "Exporter",
             "Whether the exporter of its host answers and all its collectors can look. *Partly"
             " blind*: what is shown here may lack findings.",
             _NOTHING,
