@@ -93,14 +93,27 @@ class Alert(NamedTuple):
         return f"{self.name} ({self.severity})"
 
 
-def alerts(instance: str, vm: str) -> list[Alert]:
-    """Each alert that the shipped rules can make on a host, once for each case to be told apart."""
+class Place(NamedTuple):
+    """Where an alert is from."""
+
+    job: str
+    instance: str
+    vm: str
+
+
+HERE = Place("microvm", "a:10686", "web")
+SAME_HOST, OTHER_HOST = HERE._replace(vm="mail"), HERE._replace(instance="b:10686")
+OTHER_JOB = HERE._replace(job="other")
+
+
+def alerts(place: Place) -> list[Alert]:
+    """Each alert that the shipped rules can make there, once for each case to be told apart."""
     groups = yaml.safe_load(RULES.read_text())["groups"]
     rules = [rule for group in groups for rule in group["rules"] if "alert" in rule]
-    return [alert for rule in rules for alert in _of_rule(rule, instance, vm)]
+    return [alert for rule in rules for alert in _of_rule(rule, place)]
 
 
-def _of_rule(rule: dict[str, Any], instance: str, vm: str) -> Iterator[Alert]:
+def _of_rule(rule: dict[str, Any], place: Place) -> Iterator[Alert]:
     """Its labels are those that the expression aggregates by; what is told of a whole job has it.
 
     A failed unit is the MicroVM's own or a helper; other alerts are hidden whatever their object.
@@ -108,12 +121,12 @@ def _of_rule(rule: dict[str, Any], instance: str, vm: str) -> Iterator[Alert]:
     name, expr = rule["alert"], rule["expr"]
     by = re.search(r"by \(([\w, ]+)\)", expr)
     kind = re.search(r'kind="(\w+)"', expr)
-    units = [f"microvm@{vm}.service", f"microvm-virtiofsd@{vm}.service"]
+    units = [f"{template}@{place.vm}.service" for template in ("microvm", "microvm-virtiofsd")]
     collectors = list(map(str, Collector))
     values = {
-        "job": ["microvm"],
-        "instance": [instance],
-        "vm": [vm],
+        "job": [place.job],
+        "instance": [place.instance],
+        "vm": [place.vm],
         "kind": [kind[1] if kind else ""],
         "object": units if name == "MicrovmUnitFailed" else units[:1],
         "collector": collectors if name == "MicrovmCollectorFailed" else collectors[:1],
@@ -127,11 +140,8 @@ def _of_rule(rule: dict[str, Any], instance: str, vm: str) -> Iterator[Alert]:
         yield Alert(" ".join([name, *told]), labels | {"alertname": name, **rule["labels"]})
 
 
-HERE, SAME_HOST, OTHER_HOST = ("a:10686", "web"), ("a:10686", "mail"), ("b:10686", "web")
-
-
 class Hidden(NamedTuple):
-    """That one alert hides another: on which of the three places."""
+    """That one alert hides another, and at which of the places."""
 
     source: Alert
     target: Alert
@@ -139,7 +149,9 @@ class Hidden(NamedTuple):
 
     @property
     def where(self) -> str:
-        _, on_host, elsewhere = self.places
+        _, on_host, elsewhere, of_another_job = self.places
+        if of_another_job:
+            return "of another job"
         if elsewhere:
             return "on every host"
         return "on its host" if on_host or "vm" not in self.target.labels else "of its MicroVM"
@@ -151,8 +163,8 @@ def hidden() -> list[Hidden]:
     tool("prometheus-alertmanager")
     config = yaml.safe_load(ALERTMANAGER.read_text())
     config |= {"templates": [], "route": {"receiver": "chat", "group_wait": "1h"}}
-    places = zip(*(alerts(*place) for place in (HERE, SAME_HOST, OTHER_HOST)), strict=True)
-    pairs = list(itertools.product(alerts(*HERE), places))
+    places = zip(*map(alerts, (HERE, SAME_HOST, OTHER_HOST, OTHER_JOB)), strict=True)
+    pairs = list(itertools.product(alerts(HERE), places))
     keys = [
         [_key({**alert.labels, "cluster": str(cluster)}) for alert in (source, *targets)]
         for cluster, (source, targets) in enumerate(pairs)
@@ -191,6 +203,7 @@ def test_only_a_page_hides_a_page(hidden: list[Hidden]) -> None:
 
 
 def test_another_host_is_hidden_only_when_none_is_left(hidden: list[Hidden]) -> None:
+    assert not [each for each in hidden if each.where == "of another job"]
     elsewhere = {each.source.name for each in hidden if each.where == "on every host"}
     assert elsewhere == {"MicrovmExporterAbsent"}
 
@@ -217,4 +230,4 @@ def test_a_failed_collector_hides_what_needs_it_but_pages(
 
 
 def _drift() -> list[Alert]:
-    return [alert for alert in alerts(*HERE) if "kind" in alert.labels]
+    return [alert for alert in alerts(HERE) if "kind" in alert.labels]

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import time
 
-from host import Fleet, Vm
+from host import Fleet, Vm, examples
 from host.chain import ALERT, INSTANCE, chain, undeclare_and_remove
 from host.exporter import DECLARATION, Exporter
 from host.inbox import Inbox
+from promtool import run_promtool
 from tools import tool
 
 VM = "mail.internal"
+
+
+def test_example_for_prometheus_is_accepted() -> None:
+    tool("promtool")
+    assert run_promtool("check", "config", examples.PROMETHEUS).returncode == 0
 
 
 def test_from_drift_to_the_chat_and_back(fleet: Fleet) -> None:
