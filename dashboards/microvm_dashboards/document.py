@@ -41,7 +41,7 @@ def render(page: Page) -> str:
 
 def _build(page: Page) -> Dashboard:
     dashboard = (
-        Dashboard(f"MicroVMs: {DASHBOARDS[page.uid][0].lower()}")
+        Dashboard(f"MicroVMs: {DASHBOARDS[page.uid][0]}")
         .uid(page.uid)
         .description(page.description)
         .tags(["drift", "microvm"])

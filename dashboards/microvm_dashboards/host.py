@@ -68,7 +68,7 @@ def page() -> Page:
         annotations=[marks.alerts(HOST), marks.declaration_of_host(HOST), marks.restarts(HOST)],
         sections=[
             Section("Is all well?", [Line(3, _findings_tiles()), Line(3, _host_tiles())]),
-            Section("What to fix first", [Line(13, [(24, _findings())])]),
+            Section("What to fix first", [Line(14, [(24, _findings())])]),
             Section("MicroVMs", [Line(13, [(24, _states())]), Line(10, [(24, _machines())])]),
             Section("Better or worse?", [Line(8, [(12, _by_severity()), (12, _restarts())])]),
             Section(
@@ -94,7 +94,7 @@ def _findings_tiles() -> list[tuple[int, Panel]]:
 
 def _host_tiles() -> list[tuple[int, Panel]]:
     tiles = (_age(), _skipped(), _strays(), _restarted(), _running(), _declared())
-    return list(zip((3, 4, 4, 4, 4, 5), tiles, strict=True))
+    return [(4, one) for one in tiles]
 
 
 def _exporter() -> Panel:
@@ -190,9 +190,9 @@ def _restarted() -> Panel:
         Text(
             "Restarts",
             "Automatic restarts of MicroVMs in the time range.",
-            "unknown: systemd was not asked in this time",
+            _UNKNOWN,
         ),
-        now(f"round(sum(increase({_RESTARTS}[$__range])))"),
+        now(f"round(sum(increase({_RESTARTS}[$__range]))) and on () {seen_whole(HOST)}"),
         steps={0: colours.GOOD, 1: colours.WARNING},
     )
 
@@ -211,7 +211,7 @@ def _running() -> Panel:
 def _declared() -> Panel:
     return tile(
         Text(
-            "Declared",
+            "VMs",
             "MicroVMs that the host's configuration declares.",
             "unknown: the declaration could not be read",
         ),

@@ -19,6 +19,7 @@ __all__ = [
     "KINDS",
     "LASTING",
     "REMEDY_TEXTS",
+    "RESTARTS",
     "SEVERITIES",
     "SEVERITY_NAMES",
     "SIGHT",
@@ -84,6 +85,9 @@ SINCE: Final = [
 
 UPTIMES: Final = words({"-1": ("not running", colours.OFF)})
 """Of seconds, where there may be none."""
+
+RESTARTS: Final = words({"-1": ("not loaded", colours.OFF)})
+"""Of the restarts of a VM that systemd may have forgotten."""
 
 LASTING: Final = [
     *words({"0": ("gone", colours.GOOD), "1": ("lasts", colours.WARNING)}),

@@ -195,7 +195,7 @@ class Column:
             "thresholds": None if self.steps is None else _thresholds(self.steps).build(),
             "custom.cellOptions": self._cell(),
             "custom.wrapText": self.wrapped or None,
-            "custom.align": "center" if self.filled else "left" if self.left else None,
+            "custom.align": self._align(),
             # Without it a cell has the text of a table that has no rows; what leads nowhere, none.
             "noValue": " " if self.links else "—",
             "links": [link.build() for link in self.links] or None,
@@ -205,6 +205,11 @@ class Column:
             for name, value in chosen.items()
             if value is not None
         ]
+
+    def _align(self) -> str | None:
+        if self.filled:
+            return "center"
+        return "left" if self.left or self.wrapped else None
 
     def _cell(self) -> object:
         if self.filled:

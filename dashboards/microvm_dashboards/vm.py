@@ -12,6 +12,7 @@ from microvm_dashboards.layout import Line, Section
 from microvm_dashboards.mappings import (
     ALERT_STATES,
     LASTING,
+    RESTARTS,
     SEVERITIES,
     SIGHT,
     UPTIMES,
@@ -114,7 +115,11 @@ def _restarted() -> Panel:
             " loop, which systemd never calls failed: read the journal of its microvm@ unit.",
             _NOT_ASKED,
         ),
-        now(f"round(sum(increase({_RESTARTS}[$__range])))"),
+        now(
+            f"(round(sum(increase({_RESTARTS}[$__range]))) or 0 * max({_RUNNING}) - 1)"
+            f" and on () {seen_whole(HOST)}"
+        ),
+        mappings=RESTARTS,
         steps={0: colours.GOOD, 1: colours.WARNING, 5: colours.CRITICAL},
         decimals=0,
     )
@@ -123,13 +128,12 @@ def _restarted() -> Panel:
 def _found() -> Panel:
     return tile(
         Text(
-            "Findings",
-            "Its findings now, in the colour of the worst in the table below. Green only when every"
-            " collector has looked.",
+            "Worst finding",
+            "The severity of its worst finding now. *Fine* only when every collector has looked.",
             "unknown: a collector could not look, or the exporter does not answer",
         ),
-        now(host_count(f"count({_FOUND})", HOST)),
-        steps={0: colours.GOOD, 1: colours.WARNING},
+        now(host_count(f"max({ranked(VM)})", HOST)),
+        mappings=SEVERITIES,
     )
 
 
@@ -208,7 +212,7 @@ def _restarts() -> Panel:
 def _uptime() -> Panel:
     return graph(
         Text(
-            "Runs for",
+            "Runs for, over time",
             "Time since its last start. A fall to zero is a start; a gap is when it did not run or"
             " nothing was known.",
             "It did not run in this time, or systemd could not be asked",
