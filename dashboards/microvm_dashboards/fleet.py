@@ -77,7 +77,7 @@ def page() -> Page:
             Section("Better or worse?", [Line(8, [(12, _findings()), (12, _conditions())])]),
             Section(
                 "What kind?",
-                [Line(9, [(24, _kinds())]), Line(9, [(13, _kinds_over_time()), (11, _alerts())])],
+                [Line(9, [(24, _kinds())]), Line(9, [(12, _kinds_over_time()), (12, _alerts())])],
             ),
             Section("What runs?", [Line(7, [(15, _machines()), (9, _versions())])]),
         ],
@@ -183,7 +183,7 @@ def _hosts() -> Panel:
     score = f"1e6 * {of['critical']} or 1e3 * {of['warning']} or 1 * {of['info']}"
     worst = f"topk(10, sum by ({_HOST}) ({score}))"
     wanted = (
-        *(f"sum by ({_HOST}) ({found})" for found in of.values()),
+        *(f"sum by ({_HOST}) ({found}) or on ({_HOST}) 0 * {worst}" for found in of.values()),
         f"{_BY_HOST} - {_BY_HOST} offset $__range",
         f"sum by ({_HOST}) ({_RATIO})",
     )
@@ -264,7 +264,10 @@ def _findings() -> Panel:
             " answer is no mend.",
             "No finding in this time, or no recorded series: see the tiles above",
         ),
-        [over_time(f"sum by (severity) ({series(_BY_SEVERITY, FLEET)})", "{{severity}}")],
+        [
+            over_time(f"sum({series(_BY_SEVERITY, FLEET, severity=name)})", name)
+            for name in colours.SEVERITIES
+        ],
         stacked=True,
         decimals=0,
     )
@@ -275,7 +278,8 @@ def _conditions() -> Panel:
     panel = graph(
         Text(
             "Hosts by condition",
-            "How many hosts show findings, how many none, and how many do not answer.",
+            "How many hosts show findings, how many none in what was looked at, and how many do"
+            " not answer.",
             "No recorded series: are the recording rules loaded?",
         ),
         [
@@ -313,7 +317,7 @@ def _kinds() -> Panel:
         [
             Column("kind", "Kind", width=170),
             Column("Value #A", "Now", width=80),
-            Column("Value #B", "What to do", mappings=REMEDY_TEXTS, wrapped=True),
+            Column("Value #B", "What to do", mappings=REMEDY_TEXTS, wrapped=True, left=True),
         ],
         sort=("Now",),
     )
@@ -346,8 +350,8 @@ def _alerts() -> Panel:
         [as_table(f"topk(20, count by (alertname, severity) ({firing}))")],
         [
             Column("alertname", "Alert"),
-            Column("severity", "Severity", width=90, mappings=SEVERITY_NAMES, filled=True),
-            Column("Value", "Firing", width=75),
+            Column("severity", "Severity", width=80, mappings=SEVERITY_NAMES, filled=True),
+            Column("Value", "Firing", width=65),
         ],
         sort=("Firing",),
     )
@@ -385,9 +389,9 @@ def _versions() -> Panel:
         ),
         [as_table(f"count by (version, python_version) ({build})")],
         [
-            Column("version", "Exporter"),
-            Column("python_version", "Python"),
-            Column("Value", "Hosts", width=80),
+            Column("version", "Exporter", width=95),
+            Column("python_version", "Python", width=80),
+            Column("Value", "Hosts", width=75),
         ],
         sort=("Hosts",),
     )
