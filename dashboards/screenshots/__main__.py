@@ -3,7 +3,8 @@
     PYTHONPATH=bench:dashboards:tests python -m screenshots [DIR] [--only NAME ...]
 
 makes docs/dashboards/NAME.png, the pictures of the README. With DIR it makes there every scene in
-both themes and at both widths instead, with a picture of each panel, to be looked at.
+both themes and at both widths instead, with a picture of each panel, to be looked at. First the
+dashboards are held to the types of Grafana's schema.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from host.prometheus import Prometheus
 from microvm_simulator.history import HISTORY, write_blocks
 from screenshots.dashboard import FOLDER
 from screenshots.scenes import END, OTHERS, README, Scene, page
-from screenshots.workshop import WorkshopError, draw, open_workshop
+from screenshots.workshop import WorkshopError, check_types, draw, open_workshop, shrink
 
 _PICTURES: Final = FOLDER.parent / "docs" / "dashboards"
 _WIDE, _NARROW = 1600, 800
@@ -36,11 +37,14 @@ def main() -> int:
     ]
     try:
         workshop = open_workshop()
+        check_types(workshop, sorted({scene.path for scene in scenes}))
         with TemporaryDirectory() as data:
             write_blocks(Path(data), END)
             with Prometheus("{}", Path(data), HISTORY.flag) as prometheus:
                 jobs = list(_jobs(scenes, prometheus, arguments.folder))
         reports = draw(workshop, jobs)
+        if not arguments.folder:
+            shrink([Path(job["file"]) for job in jobs])
     except WorkshopError as error:
         print(f"screenshots: {error}", file=sys.stderr)
         return 1

@@ -64,16 +64,13 @@ def events(
 ) -> list[tuple[float, float]]:
     """Give from when to when an annotation marks the time axis, as Grafana reads its query.
 
-    Points above zero, one step apart, are one region; with ``useValueForTime`` the value is when.
+    Points above zero, one step apart, are one region.
     """
     step = 60
     expr = dashboard.fill(annotation["expr"], choices, step)
     found: list[tuple[float, float]] = []
     for series in prometheus.query_range(expr, end - dashboard.span, end, step):
-        points = [(at, float(value)) for at, value in series["values"]]
-        if annotation.get("useValueForTime"):
-            points = [(value // 1000, 1.0) for _, value in points]
-        found += _regions([at for at, value in points if value > 0], step)
+        found += _regions([at for at, value in series["values"] if float(value) > 0], step)
     return sorted(set(found))
 
 

@@ -18,6 +18,7 @@ _PACKAGES: Final[Mapping[str, tuple[str, ...]]] = {
     "chromium": ("chromium", "fonts-dejavu-core"),
     "node": ("nodejs",),
     "npm": ("npm",),
+    "pngquant": ("pngquant",),
 }
 """The Debian packages of each program that is needed."""
 
@@ -34,6 +35,16 @@ _ESBUILD: Final = (
     "--loader:.svg=text",
     "--loader:.ttf=dataurl",
     "--log-level=error",
+)
+_TSC: Final = (
+    "node_modules/.bin/tsc",
+    "--noEmit",
+    "--strict",
+    "--skipLibCheck",
+    "--module",
+    "esnext",
+    "--moduleResolution",
+    "bundler",
 )
 
 
@@ -62,6 +73,19 @@ def open_workshop() -> Path:
     return folder
 
 
+def check_types(folder: Path, dashboards: Sequence[Path]) -> None:
+    """Hold dashboards to the types of @grafana/schema; what tsc says is raised."""
+    declared = "import type { Committed } from './types';\nexport const dashboard: Committed = "
+    checks = [folder / f"check-{os.getpid()}-{path.stem}.ts" for path in dashboards]
+    for check, path in zip(checks, dashboards, strict=True):
+        check.write_text(declared + path.read_text())
+    try:
+        _run(*_TSC, *(check.name for check in checks), folder=folder)
+    finally:
+        for check in checks:
+            check.unlink()
+
+
 def draw(folder: Path, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Draw pictures, each ``{"input", "file", "panels"}``; give the page's reports, in order."""
     path = folder / f"jobs-{os.getpid()}.json"
@@ -71,6 +95,11 @@ def draw(folder: Path, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]
     finally:
         path.unlink()
     return [json.loads(line) for line in printed.splitlines()]
+
+
+def shrink(pictures: Sequence[Path]) -> None:
+    """Make pictures small enough for a repository: 256 colours, none of them dithered."""
+    _run("pngquant", "--nofs", "--strip", "--force", "--ext=.png", *map(str, pictures))
 
 
 def _bundle(folder: Path) -> None:

@@ -4,12 +4,10 @@ import {
   type FieldDisplay,
   getDisplayValueAlignmentFactors,
   getFieldDisplayValues,
-  renderTextPanelMarkdown,
 } from '@grafana/data';
-import { defaultOptions as bargauge } from '@grafana/schema/dist/esm/raw/composable/bargauge/panelcfg/x/BarGaugePanelCfg_types.gen';
 import { defaultOptions as stat } from '@grafana/schema/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen';
 import { defaultOptions as table } from '@grafana/schema/dist/esm/raw/composable/table/panelcfg/x/TablePanelCfg_types.gen';
-import { BarGauge, BigValue, TimeSeries, VizRepeater } from '@grafana/ui';
+import { BigValue, TimeSeries, VizRepeater } from '@grafana/ui';
 import { TableNG } from '@grafana/ui/unstable';
 
 import { timeRange } from './frames';
@@ -27,14 +25,12 @@ interface Props {
 
 export function Panel({ panel, frames, width, height }: Props) {
   const empty = !frames.some((frame) => frame.fields.length > 0);
-  if (empty && !['stat', 'bargauge', 'text'].includes(panel.type)) {
+  if (empty && panel.type !== 'stat') {
     return <NoData text={panel.fieldConfig?.defaults?.noValue ?? 'No data'} />;
   }
   switch (panel.type) {
     case 'stat':
       return <Stat panel={panel} frames={frames} width={width} height={height} />;
-    case 'bargauge':
-      return <Bars panel={panel} frames={frames} width={width} height={height} />;
     case 'timeseries':
       return (
         <TimeSeries
@@ -73,8 +69,6 @@ export function Panel({ panel, frames, width, height }: Props) {
         />
       );
     }
-    case 'text':
-      return <div className="markdown-html" dangerouslySetInnerHTML={{ __html: renderTextPanelMarkdown(panel.options.content) }} />;
     default:
       throw new Error(`there is no drawing of panels of type ${panel.type}`);
   }
@@ -131,43 +125,6 @@ function Stat({ panel, frames, width, height }: Props) {
           justifyMode={options.justifyMode}
           textMode={options.textMode}
           disableWideLayout={!options.wideLayout}
-          alignmentFactors={alignmentFactors}
-          text={options.text}
-          width={w}
-          height={h}
-          theme={theme}
-        />
-      )}
-    />
-  );
-}
-
-function Bars({ panel, frames, width, height }: Props) {
-  const options = { ...bargauge, ...panel.options };
-  const shown = values(panel, frames, false);
-  return (
-    <VizRepeater
-      source={shown}
-      getValues={() => shown}
-      getAlignmentFactors={getDisplayValueAlignmentFactors}
-      renderCounter={0}
-      width={width}
-      height={height}
-      itemSpacing={options.displayMode === 'lcd' ? 2 : 10}
-      minVizWidth={options.minVizWidth}
-      minVizHeight={options.minVizHeight}
-      maxVizHeight={options.maxVizHeight}
-      orientation={options.orientation ?? 'auto'}
-      renderValue={({ value, alignmentFactors, orientation, width: w, height: h }) => (
-        <BarGauge
-          value={value.display}
-          field={value.field}
-          display={value.view?.getFieldDisplayProcessor(value.colIndex!)}
-          displayMode={options.displayMode}
-          valueDisplayMode={options.valueMode}
-          namePlacement={options.namePlacement}
-          showUnfilled={options.showUnfilled}
-          orientation={orientation}
           alignmentFactors={alignmentFactors}
           text={options.text}
           width={w}
