@@ -6,16 +6,13 @@ from typing import Final
 
 from microvm_dashboards import colours, links, marks, variables
 from microvm_dashboards.document import Page
-from microvm_dashboards.expressions import host_count, ranked, seen_whole, sight, uptime, vm_states
+from microvm_dashboards.expressions import ranked, seen_whole, sight, uptime, vm_states
 from microvm_dashboards.findings import findings_table
 from microvm_dashboards.layout import Line, Section
 from microvm_dashboards.mappings import (
     ALERT_STATES,
     LASTING,
-    RESTARTS,
     SEVERITIES,
-    SIGHT,
-    UPTIMES,
     VM_STATES,
 )
 from microvm_dashboards.panels import (
@@ -24,11 +21,11 @@ from microvm_dashboards.panels import (
     Text,
     graph,
     panel_table,
-    tile,
     timeline,
 )
-from microvm_dashboards.queries import as_table, now, over_time
+from microvm_dashboards.queries import as_table, over_time
 from microvm_dashboards.selectors import HOST, VM, series
+from microvm_dashboards.vm_tiles import exporter_tile, tiles
 
 __all__ = ["page"]
 
@@ -36,7 +33,6 @@ _FOUND: Final = series("microvm_drift_finding", VM)
 _INFO: Final = series("microvm_vm_info", VM)
 _OURS: Final = 'alertname=~"Microvm.+"'
 _RESTARTS: Final = series("microvm_vm_restarts_total", VM)
-_RUNNING: Final = series("microvm_vm_running", VM)
 _UP: Final = series("up", HOST)
 
 _NOTHING: Final = "unknown: Prometheus has nothing of this host in this time"
@@ -53,7 +49,9 @@ def page() -> Page:
         variables=variables.of_vm(),
         annotations=[marks.alerts(VM), marks.declaration_of_host(HOST), marks.restarts(VM)],
         sections=[
-            Section("How is it?", [Line(4, _tiles()), Line(4, [(18, _facts()), (6, _exporter())])]),
+            Section(
+                "How is it?", [Line(4, tiles()), Line(4, [(18, _facts()), (6, exporter_tile())])]
+            ),
             Section("What to do", [Line(6, [(24, _findings())])]),
             Section(
                 "Its life",
@@ -72,82 +70,6 @@ def page() -> Page:
                 ],
             ),
         ],
-    )
-
-
-def _tiles() -> list[tuple[int, Panel]]:
-    return [(6, one) for one in (_now(), _runs_for(), _restarted(), _found())]
-
-
-def _now() -> Panel:
-    return tile(
-        Text(
-            "State",
-            "Whether it runs. *Down*: it should run by itself and does not. *Stopped*: it need not"
-            " run. *Findings*: it has drift, see below. *Unknown*: systemd could not be asked, or"
-            " there is no such MicroVM any more.",
-            "unknown: no such MicroVM, or systemd could not be asked",
-        ),
-        now(vm_states(VM)),
-        mappings=VM_STATES,
-    )
-
-
-def _runs_for() -> Panel:
-    return tile(
-        Text(
-            "Runs for",
-            "Time since it was started last, by systemd or by a person.",
-            "unknown: no such MicroVM, or systemd could not be asked",
-        ),
-        now(f"{uptime(VM)} or on (vm) max by (vm) ({_RUNNING}) - 1"),
-        "s",
-        mappings=UPTIMES,
-        decimals=1,
-    )
-
-
-def _restarted() -> Panel:
-    return tile(
-        Text(
-            "Restarts in range",
-            "Automatic restarts in the time range. A few are a hiccup; more than that is a crash"
-            " loop, which systemd never calls failed: read the journal of its microvm@ unit.",
-            _NOT_ASKED,
-        ),
-        now(
-            f"(round(sum(increase({_RESTARTS}[$__range]))) or 0 * max({_RUNNING}) - 1)"
-            f" and on () {seen_whole(HOST)}"
-        ),
-        mappings=RESTARTS,
-        steps={0: colours.GOOD, 1: colours.WARNING, 5: colours.CRITICAL},
-        decimals=0,
-    )
-
-
-def _found() -> Panel:
-    return tile(
-        Text(
-            "Worst finding",
-            "The severity of its worst finding now. *Fine* only when every collector has looked.",
-            "unknown: a collector could not look, or the exporter does not answer",
-        ),
-        now(host_count(f"max({ranked(VM)})", HOST)),
-        mappings=SEVERITIES,
-    )
-
-
-def _exporter() -> Panel:
-    return tile(
-        Text(
-            "Exporter",
-            "Whether the exporter of its host answers and all its collectors can look. *Partly"
-            " blind*: what is shown here may lack findings.",
-            _NOTHING,
-        ),
-        now(sight(HOST)),
-        mappings=SIGHT,
-        links=[links.to_exporter()],
     )
 
 
