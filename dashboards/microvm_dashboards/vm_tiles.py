@@ -66,6 +66,7 @@ def _runs_for() -> Panel:
         ),
         now(f"{uptime(VM)} or on (vm) max by (vm) ({_RUNNING}) - 1"),
         "s",
+        steps={0: colours.GOOD},
         mappings=UPTIMES,
         decimals=1,
     )
