@@ -1,0 +1,81 @@
+"""What kind of drift the fleet has: panels of its dashboard."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from microvm_dashboards import colours
+from microvm_dashboards.expressions import remedies
+from microvm_dashboards.mappings import REMEDY_TEXTS, SEVERITY_NAMES
+from microvm_dashboards.panels import (
+    Column,
+    Panel,
+    Text,
+    colour_by_name,
+    graph,
+    panel_table,
+)
+from microvm_dashboards.queries import as_table, over_time
+from microvm_dashboards.selectors import FLEET, series
+
+__all__ = ["NO_FINDING", "firing_alerts", "kinds", "kinds_over_time"]
+
+_BY_KIND: Final = series("job_kind:microvm_drift_findings:sum", FLEET)
+NO_FINDING: Final = "No finding on the hosts that were looked at"
+
+
+def kinds() -> Panel:
+    metric = "job_kind:microvm_drift_findings:sum"
+    current = f"sum by (kind) ({_BY_KIND}) > 0"
+    return panel_table(
+        Text(
+            "Kinds of drift",
+            "Findings by kind now, and what to do about one. `microvm-exporter check` on the host"
+            " prints the exact commands.",
+            NO_FINDING,
+        ),
+        [
+            as_table(current),
+            as_table(f"max by (kind) ({remedies(metric, FLEET)}) and on (kind) ({current})"),
+        ],
+        [
+            Column("kind", "Kind", width=170),
+            Column("Value #A", "Now", width=80),
+            Column("Value #B", "What to do", mappings=REMEDY_TEXTS, wrapped=True, left=True),
+        ],
+        sort=("Now",),
+    )
+
+
+def kinds_over_time() -> Panel:
+    ever = f"sum by (kind) (max_over_time({_BY_KIND}[$__range] @ end())) > 0"
+    panel = graph(
+        Text(
+            "Findings by kind",
+            "Kinds that occurred in the time range, in shades of their severity: vermilion for"
+            " critical, orange for warning, blue for the rest.",
+            "No finding in this time, or no recorded series: see the tiles above",
+        ),
+        [over_time(f"sum by (kind) ({_BY_KIND}) and on (kind) ({ever})", "{{kind}}")],
+        decimals=0,
+    )
+    return colour_by_name(panel, colours.KINDS)
+
+
+def firing_alerts() -> Panel:
+    chosen = ('alertname=~"Microvm.+"', 'alertstate="firing"', 'severity!="none"')
+    firing = series("ALERTS", FLEET, *chosen)
+    return panel_table(
+        Text(
+            "Alerts firing",
+            "Alerts of this project by name, with how many fire. Each has a runbook.",
+            "No alert fires, if the alerting rules are loaded",
+        ),
+        [as_table(f"topk(20, count by (alertname, severity) ({firing}))")],
+        [
+            Column("alertname", "Alert"),
+            Column("severity", "Severity", width=80, mappings=SEVERITY_NAMES, filled=True),
+            Column("Value", "Firing", width=65),
+        ],
+        sort=("Firing",),
+    )
