@@ -146,7 +146,7 @@ def _provide_unit(vm: Vm, unit: str) -> tuple[str, ...]:
     if vm.service and vm.service.load_state == "masked":
         return (
             "# masked by NixOS (enable = false): take that out, and switch; else:",
-            f"systemctl unmask {quote(unit)}",
+            f"systemctl unmask --runtime {quote(unit)}",
         )
     return (
         "# import microvm.nixosModules.host, set microvm.host.enable = true, and switch; then:",

@@ -11,6 +11,7 @@ leak the TAP (20 and 13 of 20 runs).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from microvm_exporter.drift.host import Site
@@ -84,10 +85,17 @@ def delete_link(link: Link, owner: Vm | None) -> str:
     delete = f"ip link delete dev {quote(link.name)}"
     if owner is not None:
         return f"systemctl --quiet is-active {_service(owner)} || {delete}"
-    if link.kind is LinkKind.TAP:  # it has a carrier while a hypervisor holds it open
-        carrier = quote(f"/sys/class/net/{link.name}/carrier")
-        return f"grep -qsx 1 {carrier} || {delete}"
+    if link.kind is LinkKind.TAP:
+        # A descriptor tells of the TAP that it holds, up or down (drivers/net/tun.c); the carrier
+        # of one that is down cannot be read.
+        holds = quote(f"^iff:.{_literally(link.name)}$")
+        return f"grep -qs {holds} /proc/[0-9]*/fdinfo/* || {delete}"
     return delete
+
+
+def _literally(text: str) -> str:
+    """Give the basic regular expression that matches just this."""
+    return re.sub(r"[\\[.*^$]", r"\\\g<0>", text)
 
 
 def _removal(site: Site, vm: Vm) -> Iterator[str]:
