@@ -14,7 +14,7 @@ setup: ## system packages, .venv with the package, and the tools that the tests 
 test: setup ## all tests, the linters among them, with the coverage of the package
 	$(PYTHON) -m pytest --cov --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
-demo: setup ## a disposable host with drift, its report and metrics (ends by itself with DEMO_SECONDS=5)
+demo: setup ## a disposable host with drift: report, alert, notification (ends by itself with DEMO_SECONDS=5)
 	@PYTHONPATH=tests $(PYTHON) -m host.demo
 
 alerts: setup ## alerts/microvm.rules.yml (settings: make alerts SETTINGS=FILE.json OUT=FILE.yml)
@@ -44,4 +44,4 @@ format: setup ## format the code and mend what the linter can
 
 clean: ## remove all that setup and tests have made
 	rm -rf .venv .tools dist .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache
-	find exporter tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find alerts bench dashboards exporter tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -29,6 +29,7 @@ pytestmark = [
 
 FLAGS = (f"--declaration.file={DECLARATION}", "--collect.interval=100ms")
 
+HOME = Path("/home/somebody")
 PROBE = Path("/opt/probe.py")
 PROBE_TEXT = """\
 import ctypes, json, mmap, os, socket, sys
@@ -130,13 +131,13 @@ def test_hardened_unit_can_do_no_more_than_it_needs(host: Fleet) -> None:
     machine.write(PROBE, PROBE_TEXT % machine.ids("microvm")[0])
     # /dev/null by another name, which no udev is here to give it
     machine.run("sh", "-ec", "mknod /dev/tap-probe c 1 3; chown microvm:kvm /dev/tap-probe")
-    machine.write("/home/somebody/secret", "")
+    machine.write(HOME / "secret", "")
     machine.run("mkdir", "--mode=777", str(PROBE.parent / "all"))
     machine.systemctl("start", UNIT)
     machine.run("journalctl", "--sync")
     last = ("journalctl", "--quiet", "--lines=1", "--output=cat", f"_SYSTEMD_UNIT={UNIT}")
     found = json.loads(machine.run(*last).stdout)
-    for path in ("/dev/tap-probe", "/home/somebody"):
+    for path in ("/dev/tap-probe", HOME):
         machine.remove(path)
 
     assert found["arguments"] == ["serve", *arguments]
