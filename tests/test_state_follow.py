@@ -579,7 +579,7 @@ def test_lost_events_are_made_up_for_at_each_interval(followed: Followed) -> Non
     assert followed.missed == 0
 
 
-def test_no_descriptor_left() -> None:
+def test_no_descriptor_left(caplog: pytest.LogCaptureFixture) -> None:
     watches = Watches(follow=True)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
@@ -588,6 +588,9 @@ def test_no_descriptor_left() -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert not watches.active
+    assert caplog.messages == [
+        "cannot follow the directories: all are looked at each time until the next resync"
+    ]
     assert watches.open()
     watches.close()
 

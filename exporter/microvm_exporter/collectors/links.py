@@ -10,6 +10,7 @@ interval while they are down, and the second always.
 from __future__ import annotations
 
 import contextlib
+import logging
 import pwd
 from collections.abc import Set
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import Cause, Following, Leftouts, Link, LinkKind, LinkTable
 
 __all__ = ["LinkCollector"]
+
+_log = logging.getLogger(__name__)
 
 _LINKS_PER_VM: Final = 4
 """``limit`` counts VMs; few have more devices than this, and the whole stays bounded."""
@@ -73,6 +76,7 @@ class LinkCollector:
         self._looked = False
         self._error: str | None = None
         self._monitor: rtnl.Monitor | None = None
+        self._trouble: str | None = None  # why there is none
         self._spare = False
         self._events = 0
         self._missed: Missed[int] = Missed()
@@ -167,9 +171,20 @@ class LinkCollector:
         if not self._follow:
             return None
         try:
-            return rtnl.Monitor()
-        except OSError:
+            monitor = rtnl.Monitor()
+        except OSError as error:
+            self._tell(str(error))
             return None
+        self._trouble = None
+        return monitor
+
+    def _tell(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            _log.warning(
+                "cannot follow the network devices: they are listed each time instead",
+                extra={"error": trouble},
+            )
+        self._trouble = trouble
 
     def _stop(self) -> None:
         self.close()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from enum import StrEnum
 from typing import cast
 
 from microvm_exporter.collectors.watch import Watcher, WatchesLost
 
 __all__ = ["Event", "Key", "Place", "Watches"]
+
+_log = logging.getLogger(__name__)
 
 
 class Place(StrEnum):
@@ -49,7 +52,8 @@ class Watches:
             return False
         try:
             self._watcher = Watcher()
-        except WatchesLost:
+        except WatchesLost as error:
+            self._lose(error)
             return False
         return True
 
@@ -59,8 +63,8 @@ class Watches:
             return False
         try:
             self._watcher.watch(key, path, contents=contents, way=way)
-        except WatchesLost:
-            self.close()
+        except WatchesLost as error:
+            self._lose(error)
             return False
         except OSError:
             return False
@@ -77,8 +81,8 @@ class Watches:
             return set()
         try:
             told = cast(set[Event], self._watcher.read())
-        except WatchesLost:
-            self.close()
+        except WatchesLost as error:
+            self._lose(error)
             return set()
         self.heard += len(told)
         return told
@@ -92,3 +96,11 @@ class Watches:
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.close()
+
+    def _lose(self, error: WatchesLost) -> None:
+        """Give up until the next resync opens another, so that this is not told more often."""
+        _log.warning(
+            "cannot follow the directories: all are looked at each time until the next resync",
+            extra={"error": str(error)},
+        )
+        self.close()
