@@ -36,16 +36,6 @@ _ESBUILD: Final = (
     "--loader:.ttf=dataurl",
     "--log-level=error",
 )
-_TSC: Final = (
-    "node_modules/.bin/tsc",
-    "--noEmit",
-    "--strict",
-    "--skipLibCheck",
-    "--module",
-    "esnext",
-    "--moduleResolution",
-    "bundler",
-)
 
 
 class WorkshopError(Exception):
@@ -71,19 +61,6 @@ def open_workshop() -> Path:
         (folder / "installed").touch()
     _bundle(folder)
     return folder
-
-
-def check_types(folder: Path, dashboards: Sequence[Path]) -> None:
-    """Hold dashboards to the types of @grafana/schema; what tsc says is raised."""
-    declared = "import type { Committed } from './types';\nexport const dashboard: Committed = "
-    checks = [folder / f"check-{os.getpid()}-{path.stem}.ts" for path in dashboards]
-    for check, path in zip(checks, dashboards, strict=True):
-        check.write_text(declared + path.read_text())
-    try:
-        _run(*_TSC, *(check.name for check in checks), folder=folder)
-    finally:
-        for check in checks:
-            check.unlink()
 
 
 def draw(folder: Path, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
