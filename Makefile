@@ -1,7 +1,8 @@
 PYTHON := .venv/bin/python
+PYTEST_ARGUMENTS := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test demo alerts dashboards screenshots bench bench-scale bench-fleet docs format clean
+.PHONY: help setup test coverage demo alerts dashboards screenshots bench bench-scale bench-fleet docs format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do \
@@ -11,8 +12,11 @@ setup: ## system packages, .venv with the package, and the tools that the tests 
 	@scripts/setup
 	@scripts/fetch-tools
 
-test: setup ## all tests, the linters among them, with the coverage of the package
-	$(PYTHON) -m pytest --cov --numprocesses=auto --maxprocesses=4 --dist=worksteal
+test: setup ## all tests, the linters among them
+	$(PYTHON) -m pytest $(PYTEST_ARGUMENTS)
+
+coverage: setup ## the same, and which lines of the package no test has run; takes longer
+	$(PYTHON) -m pytest --cov $(PYTEST_ARGUMENTS)
 
 demo: setup ## a disposable host with drift: report, alert, notification (ends by itself with DEMO_SECONDS=5)
 	@PYTHONPATH=tests $(PYTHON) -m host.demo
