@@ -45,6 +45,14 @@ async function answer(request, input, missing) {
   }
 }
 
+// Charts and rows of tables come a moment after their panels.
+function isWhole() {
+  const drawnBy = { table: '[role=row] [role=gridcell]', timeseries: 'canvas', 'state-timeline': 'canvas' };
+  return window.__report.panels.every(
+    ({ id, type, rows }) => !rows || !(type in drawnBy) || document.querySelector(`[data-panel="${id}"] ${drawnBy[type]}`)
+  );
+}
+
 async function draw(browser, { input, file, panels }) {
   const page = await browser.newPage();
   const missing = [];
@@ -57,6 +65,7 @@ async function draw(browser, { input, file, panels }) {
   const height = await page.evaluate(() => document.documentElement.scrollHeight);
   await page.setViewport({ width: input.width, height });
   await page.waitForNetworkIdle({ idleTime: 300 });
+  await page.waitForFunction(isWhole, { timeout: 30_000 }).catch(() => missing.push('(what some panel shows)'));
   await page.screenshot({ path: file, fullPage: true });
   for (const panel of panels ? await page.$$('[data-panel]') : []) {
     const id = await panel.evaluate((element) => element.dataset.panel);
