@@ -51,7 +51,7 @@ REMEDIES: Final = {
     " it.",
     Kind.HELPER_WITHOUT_VM: "Start the VM, or stop all its units in one command.",
     Kind.MISSING_INTERFACE: "It runs without a device of its: restart the VM.",
-    Kind.STRAY_TAP: "See that nothing holds it open (carrier), then ip link delete.",
+    Kind.STRAY_TAP: "See that nothing holds it open, then ip link delete.",
     Kind.STRAY_MACVTAP: "See that no VM uses it, then ip link delete.",
     Kind.RESIDUAL_UNIT_FILE: "Switch the host again; if the file stays, it was put there by hand.",
     Kind.UNUSED_TEMPLATE: "Take microvm.nix's host module out if the host is to run no VM.",
