@@ -10,7 +10,6 @@ import pytest
 
 from host import TODAY, Fleet, Machine
 
-
 # Grafana's types come from npm, which is too large to be installed for one check.
 collect_ignore = [] if shutil.which("npm") else ["test_dashboards_types.py"]
 
