@@ -41,6 +41,11 @@ from microvm_dashboards.selectors import FLEET, series
 __all__ = ["page"]
 
 _DECLARED: Final = series("job:microvm_declared_vms:sum", FLEET)
+_LOOKED: Final = series("job_collector:microvm_exporter_collector_success:avg", FLEET)
+# Of the collectors of a job, the one that failed on most hosts: so many are blind at least.
+_BLIND: Final = (
+    f"sum(max by (cluster, job) (round((1 - {_LOOKED}) * on (cluster, job) group_left () {UP})))"
+)
 
 
 def page() -> Page:
@@ -177,14 +182,18 @@ def _conditions() -> Panel:
     panel = graph(
         Text(
             "Hosts by condition",
-            "How many hosts show findings, how many none in what was looked at, and how many do"
-            " not answer.",
+            "How many hosts show findings, how many none, how many do not answer, and on how many"
+            " at least some collector could not look: those are not counted as *none found*.",
             "No recorded series: are the recording rules loaded?",
         ),
         [
             over_time(f"sum({TARGETS}) - sum({UP})", "no answer"),
             over_time(f"count({BY_HOST} > 0) or 0 * count({BY_HOST})", "with findings"),
-            over_time(f"count({BY_HOST} == 0) or 0 * count({BY_HOST})", "none found"),
+            over_time(_BLIND, "partly blind"),
+            over_time(
+                f"clamp_min((count({BY_HOST} == 0) or 0 * count({BY_HOST})) - {_BLIND}, 0)",
+                "none found",
+            ),
         ],
         stacked=True,
         decimals=0,
@@ -192,7 +201,8 @@ def _conditions() -> Panel:
     return colour_by_name(
         panel,
         {
-            "no answer": colours.UNKNOWN,
+            "no answer": colours.CRITICAL,
+            "partly blind": colours.UNKNOWN,
             "with findings": colours.WARNING,
             "none found": colours.GOOD,
         },
