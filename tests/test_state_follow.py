@@ -276,7 +276,7 @@ def test_vm_that_may_not_be_listed_is_looked_at_each_interval() -> None:
     with reachable_directory() as path:
         host = Host(path)
         fill(host)
-        (host.state / "web").chmod(0o711)
+        (host.state / "web").chmod(0o311)
         with unprivileged():
             followed = Followed(host)
         (host.state / "web/current").unlink()
@@ -452,6 +452,22 @@ def test_target_of_a_link_that_is_gone_is_found_at_the_interval(followed: Follow
     assert tree.gcroots["web"].dangling
     followed.host.runner("old")
     assert followed.expect(Cause.INTERVAL) == before
+
+
+@pytest.mark.parametrize("place", ["store", "store/some-package", "store/../store", "elsewhere"])
+def test_target_that_goes_after_an_interval_is_found_at_the_next(
+    followed: Followed, place: str
+) -> None:
+    target = Path(f"{followed.host.store.parent}/{place}/runner")
+    target.mkdir(parents=True)
+    replace_link(followed.host.state / "web/current", target)
+    followed.hear()
+    followed.expect(Cause.INTERVAL)
+    followed.expect(Cause.INTERVAL)
+    target.rmdir()
+    current = followed.expect(Cause.INTERVAL).vms["web"].current
+    assert current
+    assert current.dangling
 
 
 def test_directory_behind_a_link_that_is_another_is_found_at_the_interval(

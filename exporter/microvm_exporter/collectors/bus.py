@@ -110,7 +110,7 @@ class Bus:
                 raise
 
     def list_units(self, patterns: Sequence[str]) -> list[Listed]:
-        """List the loaded units whose names match a pattern, as they are at one moment."""
+        """List the loaded units whose names match one of the patterns, as of one moment."""
         reply = self._call("ListUnitsByPatterns", "(asas)", ((), patterns))
         rows = reply.get_child_value(0)
         return [_listed(rows.get_child_value(i).get_child_value) for i in range(rows.n_children())]

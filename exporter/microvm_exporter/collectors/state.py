@@ -3,7 +3,8 @@
 ``STATE`` belongs to the microvm user (see `untrusted`), the other two to root.
 
 inotify tells what changes in them, so that little is read again. It does not tell what happens to
-that where a link leads: that is looked after at each interval, by a stat.
+that where a link leads: that is looked after at each interval, by a stat. Of targets in the store
+one is enough, of the store: a directory tells when an entry has come or gone.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ class StateCollector:
         self._watches = Watches(follow=follow)
         self._gcroots = Gcroots(gcroots_dir, limit=limit, watches=self._watches)
         self._units = UnitDirectories(watches=self._watches, store=store)
-        self._state = StateDirectory(limit=limit, watches=self._watches)
+        self._state = StateDirectory(limit=limit, watches=self._watches, store=store)
         self._parts = (self._gcroots, self._units, self._state)
         self._tree: StateTree | None = None
         self._error: str | None = None

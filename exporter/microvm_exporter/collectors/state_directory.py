@@ -14,7 +14,12 @@ from typing import Final
 
 from microvm_exporter.collectors.missed import Missed
 from microvm_exporter.collectors.tables import keep, take_first
-from microvm_exporter.collectors.untrusted import Fingerprint, identify, open_directory
+from microvm_exporter.collectors.untrusted import (
+    Fingerprint,
+    fingerprint,
+    identify,
+    open_directory,
+)
 from microvm_exporter.collectors.vm_state import VmLook, is_same, read_vm, tell
 from microvm_exporter.collectors.watches import Place, Watches
 from microvm_exporter.errors import CollectorError
@@ -38,15 +43,18 @@ class _Known:
 class StateDirectory:
     """``STATE``: at most ``limit`` VMs, in ``vms`` by name.
 
-    Beyond the limit it does not go by what is heard: that takes to know all names.
+    Beyond the limit it does not go by what is heard: that takes to know all names. ``store`` is the
+    path of the store, with a slash at its end.
     """
 
-    def __init__(self, *, limit: int, watches: Watches) -> None:
+    def __init__(self, *, limit: int, watches: Watches, store: str) -> None:
         self.vms: Mapping[str, VmState] = {}
         self.left_out = Leftouts()
         self.missed: Missed[str] = Missed()
         self._limit = limit
         self._watches = watches
+        self._store = store
+        self._store_seen: Fingerprint = ()
         self._path = ""
         self._identity: Fingerprint = ()
         self._watched = False
@@ -144,11 +152,19 @@ class StateDirectory:
         if not self.followed or identify(self._path) != self._identity:
             self._due = True
         elif cause is Cause.INTERVAL:
-            self._touched.update(
-                name
-                for name, known in self._known.items()
-                if not (known.watched and known.look.is_where_it_led(self._path_of(name)))
+            self._touched.update(self._moved())
+
+    def _moved(self) -> list[str]:
+        """Name those that lead elsewhere; one stat tells whether the store has other entries."""
+        before, self._store_seen = self._store_seen, fingerprint(self._store)
+        same = before == self._store_seen
+        return [
+            name
+            for name, known in self._known.items()
+            if not (
+                known.watched and known.look.is_where_it_led(self._path_of(name), same_store=same)
             )
+        ]
 
     def _read(self, prefer: Sequence[Collection[str]], compare: bool) -> Collection[str]:
         whole, self._due = self._due, True  # until it is done
@@ -218,7 +234,7 @@ class StateDirectory:
         """Look at a VM, and tell whether it differs at most in what no event tells."""
         path = self._path_of(name)
         watched = self._watches.watch((Place.VM, name), path, way=False)
-        look = read_vm(name, path, dir_fd=fd)
+        look = read_vm(name, path, dir_fd=fd, store=self._store)
         old = self._known.get(name)
         if old and is_same(old.look.state, look.state):
             look = replace(look, state=old.look.state)

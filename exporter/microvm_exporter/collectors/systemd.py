@@ -1,8 +1,9 @@
 """The units of microvm.nix as systemd has them loaded, and the skipped starts it has forgotten.
 
-The first look is one list of all units, as they are at one moment, and then questions on them. From
-then on signals are followed: a look deals with the units of which they told. When systemd has read
-its units anew, they are listed again, and those that differ are asked. A resync asks all.
+The first look lists all units, and then asks questions on them, while signals are followed already:
+what has changed meanwhile is read at its end. From then on a look deals with the units of which
+signals told. When systemd has read its units anew, they are listed again, and those that differ are
+asked. A resync asks all.
 """
 
 from __future__ import annotations

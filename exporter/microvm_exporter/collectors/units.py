@@ -127,25 +127,31 @@ def complete(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Unit
     """
     _check_types(unit.name, answers)
     before = known or unit
-    unit = replace(
+    held, at, conditions = _check(unit, before, answers)
+    return replace(
         unit,
-        condition_result=False,
+        condition_result=held,
+        condition_timestamp=at,
+        conditions=conditions,
         need_daemon_reload=answers.get("NeedDaemonReload", before.need_daemon_reload),
         active_enter_timestamp=_seconds(answers.get("ActiveEnterTimestamp", 0)),
         result=answers.get("Result", unit.result),
         exec_main_status=answers.get("ExecMainStatus", unit.exec_main_status),
         restarts=answers.get("NRestarts", before.restarts),
     )
+
+
+def _check(
+    unit: Unit, before: Unit, answers: Mapping[str, Any]
+) -> tuple[bool, float, tuple[Condition, ...]]:
+    """Tell whether the last check held, and if not, when it was made and what it tested."""
     # A unit that runs has passed its check.
     if unit.active_state not in _AT_REST or answers.get("ConditionResult") is True:
-        return replace(unit, condition_result=True)
+        return True, 0.0, ()
     if "ConditionTimestamp" in answers and "ConditionResult" not in answers:
-        return replace(
-            unit, condition_timestamp=before.condition_timestamp, conditions=before.conditions
-        )
+        return False, before.condition_timestamp, before.conditions
     at = _seconds(answers.get("ConditionTimestamp", 0))
-    conditions = _conditions(answers.get("Conditions", ())) if at else ()
-    return replace(unit, condition_timestamp=at, conditions=conditions)
+    return False, at, _conditions(answers.get("Conditions", ())) if at else ()
 
 
 def amend(unit: Unit, name: str, value: object) -> Unit:

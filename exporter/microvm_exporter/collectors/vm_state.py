@@ -28,30 +28,41 @@ class VmLook:
 
     ``state`` is None when there is no directory. ``directory`` and ``targets`` are what the path,
     and the targets of the links in it, led to then: hashes, as there are thousands to be kept.
-    ``unreadable`` counts as in `microvm_exporter.model.Leftouts`.
+    ``stored`` tells whether these targets are entries of the store. ``unreadable`` counts as in
+    `microvm_exporter.model.Leftouts`.
     """
 
     state: VmState | None
     directory: int
     targets: int = hash(())
+    stored: bool = True
     unreadable: int = 0
 
-    def is_where_it_led(self, path: str) -> bool:
-        """Tell whether the path and the links lead to the same as then: no event would tell."""
-        return hash(identify(path)) == self.directory and self.targets == hash(
-            tuple(map(fingerprint, _targets(self.state)))
-        )
+    def is_where_it_led(self, path: str, *, same_store: bool) -> bool:
+        """Tell whether the path and the links lead to the same as then: no event would tell.
+
+        ``same_store`` tells that the store has the entries that it had when that was last asked.
+        """
+        if hash(identify(path)) != self.directory:
+            return False
+        if same_store and self.stored:
+            return True
+        return hash(tuple(map(fingerprint, _targets(self.state)))) == self.targets
 
 
-def read_vm(name: str, path: str, *, dir_fd: int) -> VmLook:
-    """Read the directory at the path, which is called ``name`` under ``dir_fd``."""
+def read_vm(name: str, path: str, *, dir_fd: int, store: str) -> VmLook:
+    """Read the directory at the path, which is called ``name`` under ``dir_fd``.
+
+    ``store`` is the path of the store, with a slash at its end.
+    """
     tally = Tally()
     directory = hash(identify(name, dir_fd=dir_fd))
     try:
         with open_directory(name, dir_fd=dir_fd) as fd:
             behind: dict[str, Fingerprint] = {}
             state = _look_into(name, path, fd, behind, tally)
-            return VmLook(state, directory, hash(tuple(behind.values())), tally.unreadable)
+            stored = all(_is_entry(target, store) for target in behind)
+            return VmLook(state, directory, hash(tuple(behind.values())), stored, tally.unreadable)
     except OSError as error:
         if not is_missing(error):
             unreadable = VmState(name, path, readable=False)
@@ -123,6 +134,11 @@ def _read_link(path: str, fd: int, behind: dict[str, Fingerprint]) -> Symlink | 
 
 def _targets(state: VmState | None) -> Iterable[str]:
     return dict.fromkeys(map(_target, _links(state)))
+
+
+def _is_entry(target: str, store: str) -> bool:
+    name = target.removeprefix(store)
+    return name != target and "/" not in name and name not in ("", ".", "..")
 
 
 def _target(link: Symlink) -> str:
