@@ -198,19 +198,24 @@ def test_every_kind_has_a_remedy_and_a_place() -> None:
     assert sorted([*FAULTS, *STRAYS, *LEFTOVERS]) == sorted(Kind)
 
 
-def test_provisioning_is_read_only() -> None:
-    provider = _provisioned("dashboards/microvm.yml")["providers"][0]
+def test_provisioning_is_read_only_and_says_each_thing_once() -> None:
+    """Grafana reads all files of a folder: a second one of the same would bar its database."""
+    (provider,) = _provisioned("dashboards", "providers")
     assert provider["type"] == "file"
+    assert provider["disableDeletion"] is True
     assert provider["allowUiUpdates"] is False
-    source = _provisioned("datasources/prometheus.yml")["datasources"][0]
+    (source,) = _provisioned("datasources", "datasources")
     assert source["type"] == "prometheus"
     assert source["editable"] is False
+    assert "isDefault" not in source, "it may be that of somebody else"
 
 
-def _provisioned(path: str) -> Any:
-    content = yaml.safe_load((FOLDER / "provisioning" / path).read_text())
-    assert content["apiVersion"] == 1
-    return content
+def _provisioned(folder: str, key: str) -> list[Json]:
+    contents = [
+        yaml.safe_load(path.read_text()) for path in (FOLDER / "provisioning" / folder).iterdir()
+    ]
+    assert all(content["apiVersion"] == 1 for content in contents)
+    return [one for content in contents for one in content[key]]
 
 
 def _panels(name: str) -> list[Json]:
