@@ -195,6 +195,9 @@ ADDRESS = "--web.listen-address: expected HOST:PORT, [IPV6]:PORT or :PORT, found
             "--declaration.file: expected a path, found 'vms\\n.json\\udcff'",
         ),
         (["--web.listen-address", "127.0.0.1"], f"{ADDRESS} '127.0.0.1': the port is missing"),
+        (["--web.listen-address", "10686"], f"{ADDRESS} '10686': the port is missing"),
+        (["--web.listen-address", "http://[::1]:80/"], f"{ADDRESS} 'http://[::1]:80/'"),
+        (["--web.listen-address", "http://vmhost:80/"], f"{ADDRESS} 'http://vmhost:80/'"),
         (
             ["--web.listen-address", "::1:80"],
             f"{ADDRESS} '::1:80': an IPv6 address stands in brackets",
@@ -221,6 +224,20 @@ def test_path_is_taken_from_the_working_directory(
     monkeypatch.chdir(tmp_path)
     config = parse(["check", "--declaration.file=./vms.json"], {})
     assert config.sources.declaration_file == str(tmp_path / "vms.json")
+
+
+def test_working_directory_that_is_gone_matters_to_relative_paths_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "removed-vm"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert parse(["check", "--state-dir=/srv/vms"], {}).sources.state_dir == "/srv/vms"
+    assert error_of(["check", "--state-dir=vms"]) == (
+        "--state-dir: expected a path, found 'vms':"
+        " the working directory is gone: give the path from /"
+    )
 
 
 REFUSED = {

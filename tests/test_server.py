@@ -233,10 +233,13 @@ def test_connection_in_use_outlives_the_patience(start: Start) -> None:
         (b"GET / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n", b"501"),
         (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"400"),
+        (b"GET http://[/metrics HTTP/1.1\r\n\r\n", b"400"),
     ],
-    ids=["header", "line", "body", "length", "encoding", "tls"],
+    ids=["header", "line", "body", "length", "encoding", "tls", "target"],
 )
-def test_bad_request_is_refused(start: Start, request_bytes: bytes, status: bytes) -> None:
+def test_bad_request_is_refused_and_no_news(
+    start: Start, request_bytes: bytes, status: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     (address,) = start(LOOPBACK)
     with connect(address) as client:
         client.sendall(request_bytes)
@@ -244,6 +247,7 @@ def test_bad_request_is_refused(start: Start, request_bytes: bytes, status: byte
     assert answer.split()[1] == status
     assert b"Server:" not in answer
     assert scrape(address) == BODY
+    assert caplog.records == []
 
 
 def test_descriptors_above_1023_are_served() -> None:

@@ -117,7 +117,10 @@ def _path(text: str) -> str:
     """
     if not text or not text.isprintable():
         raise ValueError
-    return str(Path.cwd() / text)
+    try:
+        return str(Path(text).absolute())
+    except OSError:
+        raise ValueError("the working directory is gone: give the path from /") from None
 
 
 def _matching(pattern: re.Pattern[str]) -> Callable[[str], str]:

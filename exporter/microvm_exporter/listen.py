@@ -10,6 +10,7 @@ from typing import Final
 __all__ = ["ListenAddress", "parse_listen_address"]
 
 _ADDRESS: Final = re.compile(r"(?:\[(?P<v6>[^\[\]]*)\]|(?P<host>[^:\[\]]*))(?::(?P<port>[^:]*))?")
+_BARE_IPV6: Final = re.compile(r"[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:")
 _LABEL: Final = "[A-Za-z0-9_-]{1,63}"
 _HOST_NAME: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 _PORT: Final = re.compile(r"[0-9]{1,5}")
@@ -34,12 +35,11 @@ def parse_listen_address(text: str) -> ListenAddress:
     """Read an address as the flag takes it; ValueError says what is wrong with it."""
     match = _ADDRESS.fullmatch(text)
     if match is None:
-        raise ValueError("" if "[" in text else "an IPv6 address stands in brackets")
+        raise ValueError("an IPv6 address stands in brackets" if _BARE_IPV6.match(text) else "")
+    port = _port(match["port"])
     if match["v6"] is not None:
-        host = str(ipaddress.IPv6Address(match["v6"]))
-    else:
-        host = _host(match["host"])
-    return ListenAddress(host, _port(match["port"]))
+        return ListenAddress(str(ipaddress.IPv6Address(match["v6"])), port)
+    return ListenAddress(_host(match["host"]), port)
 
 
 def _host(host: str) -> str:

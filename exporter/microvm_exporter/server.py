@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, cast
 from waitress import wasyncore
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.server import TcpWSGIServer
 from waitress.task import ThreadedTaskDispatcher
 
@@ -131,8 +132,20 @@ class WebServer:
         self._undo.close()
 
 
+class _Parser(HTTPRequestParser):
+    """A request, refused where waitress 3 would log an error: its target is no URL."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError:  # of urllib's, as for http://[
+            raise ParsingError("Bad URI") from None
+
+
 class _Channel(HTTPChannel):
     """A connection whose time begins anew with every request answered, and with nothing else."""
+
+    parser_class = _Parser
 
     def service(self) -> None:
         # First: from the end of the answer on, the other thread may find it over its time.

@@ -190,9 +190,9 @@ class _Clause:
     def weight(self) -> float:
         """From 0, which refuses, to 1; what is no number refuses too."""
         try:
-            return float(self.parameters.get("q", "1"))
+            return max(0.0, float(self.parameters.get("q", "1")))  # nan is no larger than 0
         except ValueError:
-            return 0
+            return 0.0
 
 
 def _clauses(header: str) -> list[_Clause]:
