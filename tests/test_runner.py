@@ -173,13 +173,20 @@ def test_interface_name_that_the_kernel_allows_is_taken(tmp_path: Path, name: st
     assert read_sound(make_runner(tmp_path / "r", tap_interfaces=name)).interfaces == (tap(name),)
 
 
-def test_interfaces_beyond_the_cap_are_left_out(tmp_path: Path) -> None:
-    names = [f"vm{number}" for number in range(INTERFACES_MAX + 7)]
-    path = make_runner(tmp_path / "r", tap_interfaces="\n".join(names + names))
+@pytest.mark.parametrize("beyond", [0, 1, 30_000])
+def test_interfaces_beyond_the_cap_are_not_looked_at(tmp_path: Path, beyond: int) -> None:
+    """The rest of each file counts as one object, however long it is."""
+    names = [f"vm{number}" for number in range(INTERFACES_MAX)]
+    path = make_runner(
+        tmp_path / "r",
+        tap_interfaces="\n".join(names) + "\n" + "x\n" * beyond,
+        macvtap_interfaces="".join(f"m-{name} MAC eth0 bridge\n" for name in names)
+        + "x\n" * beyond,
+    )
     runner, left_out = read(path)
     assert runner is not None
-    assert runner.interfaces == tuple(map(tap, names[:INTERFACES_MAX]))
-    assert left_out == Leftouts(unreadable=7)
+    assert runner.interfaces == (*map(tap, names), *(macvtap(f"m-{name}") for name in names))
+    assert left_out == Leftouts(unreadable=2 if beyond else 0)
 
 
 def make_fifo(path: Path) -> None:

@@ -25,7 +25,7 @@ from microvm_exporter.model import Interface, InterfaceType, Runner, is_device_n
 __all__ = ["INTERFACES_MAX", "read_runner"]
 
 INTERFACES_MAX: Final = 64
-"""Most interfaces of a VM that are taken."""
+"""Most interfaces of a kind that are taken, and most names of a file that are looked at."""
 
 _TAP: Final = "share/microvm/tap-interfaces"
 _MACVTAP: Final = "share/microvm/macvtap-interfaces"
@@ -99,14 +99,21 @@ def _read_interfaces(fd: int, files: frozenset[str], tally: Tally) -> tuple[Inte
     found: dict[Interface, None] = {}
     if _TAP in files:
         # A name a line; before 2022-08 all in one line. Scripts have always split at white space.
-        names = (read_file(_TAP, dir_fd=fd) or b"").split()
+        words = (read_file(_TAP, dir_fd=fd) or b"").split(None, INTERFACES_MAX)
+        names = _take_first(words, tally)
         found.update(dict.fromkeys(_valid(InterfaceType.TAP, names, tally)))
     if _MACVTAP in files:
-        lines = (read_file(_MACVTAP, dir_fd=fd) or b"").splitlines()
-        names = [fields[0] for line in lines if (fields := line.split())]  # ID MAC LINK MODE
+        lines = (read_file(_MACVTAP, dir_fd=fd) or b"").strip().split(b"\n", INTERFACES_MAX)
+        lines = _take_first(lines, tally)
+        names = [fields[0] for line in lines if (fields := line.split(None, 1))]  # ID MAC LINK MODE
         found.update(dict.fromkeys(_valid(InterfaceType.MACVTAP, names, tally)))
-    tally.unreadable += max(0, len(found) - INTERFACES_MAX)
-    return tuple(found)[:INTERFACES_MAX]
+    return tuple(found)
+
+
+def _take_first(parts: list[bytes], tally: Tally) -> list[bytes]:
+    """Leave the rest of a file out: 30,000 planted names in each of 5,000 VMs take minutes."""
+    tally.unreadable += len(parts[INTERFACES_MAX:])
+    return parts[:INTERFACES_MAX]
 
 
 def _valid(kind: InterfaceType, names: list[bytes], tally: Tally) -> Iterator[Interface]:
