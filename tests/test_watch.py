@@ -505,6 +505,22 @@ def read_all(watcher: Watcher) -> None:
         watcher.read()
 
 
+def test_changes_that_would_be_told_thousands_of_times_are_lost_and_said_so(
+    watcher: Watcher, tmp_path: Path
+) -> None:
+    """Of 5,000 planted links to one directory, a thousand files made in it were gigabytes."""
+    for number in range(1000):
+        watcher.watch(number, str(tmp_path), way=False)
+    for name in range(20):
+        (tmp_path / str(name)).touch()
+    assert len(watcher.read()) == 20_000
+    for name in range(40):
+        (tmp_path / str(name)).unlink(missing_ok=True)
+        (tmp_path / f"new {name}").touch()
+    with pytest.raises(WatchesLost, match="to which too many links lead"):
+        watcher.read()
+
+
 def test_no_descriptor_left_is_said_so() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))

@@ -50,6 +50,7 @@ _GONE: Final = _DELETE_SELF | _MOVE_SELF | _UNMOUNT | _IGNORED
 _EVENT: Final = struct.Struct("iIII")  # watch, mask, cookie, length of the name with its padding
 _CHUNK: Final = 65536
 _EVENTS_MAX: Final = 8192  # half of the queue, by the default of fs.inotify.max_queued_events
+_TOLD_MAX: Final = 4 * _EVENTS_MAX  # a directory is told under each of its keys
 _LINKS_MAX: Final = 40  # MAXSYMLINKS
 _STEPS_MAX: Final = 255  # real ways have 20; forty planted links can make one of 80,000
 
@@ -149,7 +150,8 @@ class Watcher:
 
         A key told with None may lead elsewhere now, and all in it is to be read again: it is
         watched anew already. Of a flood, the rest is left for the next read. Raises `WatchesLost`
-        when the kernel has dropped events, or when it has no watches left for what came anew.
+        when the kernel has dropped events, when it has no watches left for what came anew, or when
+        there is more to tell than there were changes: thousands of links may lead to a directory.
         """
         told: set[tuple[Hashable, str | None]] = set()
         stale: set[Hashable] = set()
@@ -162,6 +164,8 @@ class Watcher:
                 stale.update(*keys.values())
             else:
                 told.update((key, None) for key in keys.get(None, ()))
+            if len(told) > _TOLD_MAX:
+                raise WatchesLost("changes in a directory to which too many links lead")
         self._renew(stale)
         return told.union((key, None) for key in stale)
 
