@@ -17,7 +17,9 @@ from threading import Event, Thread
 import pytest
 
 from host_files import Host, look
+from microvm_exporter.collectors import unit_directories
 from microvm_exporter.collectors.state import StateCollector
+from microvm_exporter.collectors.unit_files import Entry
 from microvm_exporter.collectors.watches import Watches
 from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import Cause, Leftouts, StateTree, Template, UnitFile
@@ -402,6 +404,25 @@ def test_unit_directory_that_comes_later(host: Host) -> None:
     (host.unit_dirs[-1] / "microvm-virtiofsd@.service").write_text("#")
     assert Template.VIRTIOFSD in followed.hear().templates
     followed.collector.close()
+
+
+def test_unit_directory_that_goes_while_it_is_read_has_nothing(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As /run/systemd/generator does in a daemon-reload."""
+    listing = unit_directories.list_family
+
+    def too_late(path: str) -> Iterator[Entry]:
+        shutil.rmtree(path)
+        return listing(path)
+
+    monkeypatch.setattr(unit_directories, "list_family", too_late)
+    assert followed.collect(Cause.RESYNC).unit_files == ()
+    monkeypatch.undo()
+    followed.host.units.mkdir()
+    (followed.host.units / "microvm@web.service").touch()
+    assert [file.vm for file in followed.hear().unit_files] == ["web"]
+    assert followed.missed == 0
 
 
 def test_unit_directory_in_the_store_behind_links_that_are_replaced(host: Host) -> None:

@@ -227,6 +227,8 @@ def _list(path: str, names: Collection[str] | None) -> Iterator[Entry]:
     """List what can be about the family, or of that only what is called so."""
     try:
         yield from list_family(path) if names is None else find_entries(path, names)
+    except FileNotFoundError:
+        return  # it went just now: each daemon-reload makes /run/systemd/generator anew
     except OSError as error:
         raise CollectorError(
             f"cannot list the unit directory {path}: {error.strerror}; "
