@@ -98,6 +98,26 @@ def test_levels_have_prometheus_names(level: int, name: str) -> None:
     assert parsed(logged("x", level=level).rstrip("\n"))["level"] == name
 
 
+@pytest.mark.parametrize("format", LogFormat)
+def test_journald_is_told_the_priority_and_nobody_else(
+    format: LogFormat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = os.pipe()
+    end = os.fstat(write)
+    for stream in (f"{end.st_dev}:{end.st_ino}", f"{end.st_dev}:{end.st_ino + 1}", ""):
+        monkeypatch.setenv("JOURNAL_STREAM", stream)
+        with os.fdopen(os.dup(write), "w") as text:
+            setup(LogLevel.DEBUG, format, text)
+            for level in (logging.DEBUG, logging.INFO, logging.WARNING, logging.ERROR):
+                LOG.log(level, "x")
+    os.close(write)
+    with os.fdopen(read) as text:
+        begins = [line[:3] for line in text]
+    plain = "{" if format is LogFormat.JSON else "t"
+    assert begins[:4] == ["<7>", "<6>", "<4>", "<3>"]
+    assert [begin[0] for begin in begins[4:]] == [plain] * 8
+
+
 @pytest.mark.parametrize(
     ("value", "written"),
     [

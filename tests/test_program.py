@@ -135,6 +135,7 @@ def test_unit_of_type_notify_is_ready_with_the_first_snapshot(running: Fleet) ->
         ready = fetch(machine, PORT, "/-/ready")
         time.sleep(2.5)  # a watchdog that is not fed ends it after one
         shown = machine.show("exporter.service", "ActiveState", "StatusText", "NRestarts")
+        told = machine.run("journalctl", "-u", "exporter", "-p", "info..info", "-o", "cat").stdout
     finally:
         machine.systemctl("stop", "exporter.service")
     result = machine.show("exporter.service", "Result")
@@ -146,6 +147,8 @@ def test_unit_of_type_notify_is_ready_with_the_first_snapshot(running: Fleet) ->
         "NRestarts": "0",
     }
     assert result == {"Result": "success"}
+    (line,) = (line for line in told.splitlines() if "msg=listening" in line)
+    assert line.startswith("time="), "the priority is the journal's, not the line's"
 
 
 def test_port_in_use_is_told(running: Fleet, exporter: Exporter) -> None:

@@ -175,6 +175,7 @@ ACCEPT = [
     ("text/plain; version=1.0.0", f"{TEXT_100}; escaping=underscores"),
     ("text/plain; version=1.0.0; escaping=dots", f"{TEXT_100}; escaping=dots"),
     ("text/plain; q=often", TEXT_004),
+    ("application/openmetrics-text; q=nan", TEXT_004),
     ("text/plain;version=1.0.0;version=one", TEXT_004),
     (";;;,,,=;q=", TEXT_004),
 ]
@@ -224,6 +225,7 @@ def test_no_accept_header_breaks_a_scrape(published: Client, value: str) -> None
         ("gzip; q=0.000", False),
         ("gzip;q=0, *", False),
         ("gzip;q=x", False),
+        ("gzip;q=nan", False),
         ("x-gzip-not", False),
     ],
 )

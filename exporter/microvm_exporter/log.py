@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 import threading
 from datetime import UTC, datetime
@@ -47,6 +48,14 @@ _LEVELS: Final = {
     LogLevel.ERROR: logging.ERROR,
 }
 _SLOG_LEVELS: Final = {logging.WARNING: "WARN", logging.CRITICAL: "ERROR"}
+_PRIORITIES: Final = {
+    logging.DEBUG: 7,
+    logging.INFO: 6,
+    logging.WARNING: 4,
+    logging.ERROR: 3,
+    logging.CRITICAL: 2,
+}
+"""Those of syslog(3)."""
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime"}
 _PACKAGE: Final = __name__.partition(".")[0]
 
@@ -55,10 +64,13 @@ def setup(level: LogLevel, format: LogFormat, stream: TextIO | None = None) -> N
     """Send the log of the whole process to the stream (standard error), and nothing elsewhere.
 
     Libraries are heard from ``warn`` on, Python's warnings among them. An exception that nothing
-    caught, in any thread, is a record too.
+    caught, in any thread, is a record too. Where journald reads the stream it gets each record's
+    priority, for ``journalctl -p``.
     """
-    handler = logging.StreamHandler(_utf8(stream or sys.stderr))
-    handler.setFormatter(_JsonFormatter() if format is LogFormat.JSON else _LogfmtFormatter())
+    stream = _utf8(stream or sys.stderr)
+    handler = logging.StreamHandler(stream)
+    line = _JsonFormatter() if format is LogFormat.JSON else _LogfmtFormatter()
+    handler.setFormatter(_JournalFormatter(line) if _feeds_journal(stream) else line)
     threshold = _LEVELS[level]
     logging.basicConfig(handlers=[handler], level=max(threshold, logging.WARNING), force=True)
     logging.getLogger(_PACKAGE).setLevel(threshold)
@@ -79,6 +91,27 @@ class _LogfmtFormatter(logging.Formatter):
 class _JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return json.dumps(_fields(record))
+
+
+class _JournalFormatter(logging.Formatter):
+    """Puts the priority first, which journald takes off again (sd-daemon(3))."""
+
+    def __init__(self, line: logging.Formatter) -> None:
+        super().__init__()
+        self._line = line
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = _PRIORITIES.get(record.levelno, _PRIORITIES[logging.INFO])
+        return f"<{priority}>{self._line.format(record)}"
+
+
+def _feeds_journal(stream: TextIO) -> bool:
+    """Tell whether the other end is journald, which ``$JOURNAL_STREAM`` names (systemd.exec(5))."""
+    try:
+        end = os.fstat(stream.fileno())
+    except OSError:  # a stream that is no file
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{end.st_dev}:{end.st_ino}"
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Field]:

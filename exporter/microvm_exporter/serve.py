@@ -15,12 +15,12 @@ from typing import Final
 from microvm_exporter import __version__
 from microvm_exporter.activity import Tally
 from microvm_exporter.config import ServeConfig
-from microvm_exporter.drift import Judgement, Kind
-from microvm_exporter.model import Cause, Collector
+from microvm_exporter.drift import Judgement
+from microvm_exporter.model import Cause
+from microvm_exporter.news import News
 from microvm_exporter.notify import Notifier
 from microvm_exporter.observer import Observer
 from microvm_exporter.publish import Publisher
-from microvm_exporter.report import headline
 from microvm_exporter.schedule import Schedule
 from microvm_exporter.server import WebServer
 from microvm_exporter.web import Board, make_app
@@ -66,7 +66,7 @@ def serve(config: ServeConfig) -> None:
 
 
 class _Refresher:
-    """Looks, publishes, and tells systemd and the log what changed."""
+    """Looks, publishes, tells what is new, and waits for the next look."""
 
     def __init__(
         self,
@@ -85,11 +85,9 @@ class _Refresher:
         self._publisher = Publisher(config.telemetry_path)
         self._schedule = Schedule(config.interval, config.resync_interval)
         self._activity = Tally()
+        self._news = News(notifier)
         self._judgement: Judgement | None = None
-        self._status = ""
         self._beaten = time.monotonic()
-        self._errors: dict[Collector, str | None] = dict.fromkeys(Collector)
-        self._findings: frozenset[tuple[Kind, str, str]] = frozenset()
 
     def run(self) -> None:
         """Refresh whenever something was heard of and when it is time, until told to stop."""
@@ -112,24 +110,15 @@ class _Refresher:
         self._board.publish(self._publisher.publish(judgement, self._activity.now()))
         if heard_at is not None:
             self._activity.observe(time.monotonic() - heard_at)
-        self._log_collectors(judgement)
-        self._log_findings(judgement)
-        self._notify(headline(judgement))
-
-    def _notify(self, status: str) -> None:
-        if not self._status:
-            self._notifier.ready(status)
-        elif status != self._status:
-            self._notifier.status(status)
-        self._status = status
+        self._news.take(judgement)
 
     def _wait(self) -> tuple[Cause, float | None]:
         """Wait for the next look to be due; give its cause, and when that event was heard of."""
         while not self._stop.is_set():
             if (cause := self._schedule.due()) is not None:
                 return cause, None
-            heartbeat = self._beat()
-            if self._observer.wait(min(self._schedule.left(), heartbeat)):
+            left = min(self._schedule.left(), self._beat(), self._news.tell())
+            if self._observer.wait(left):
                 heard_at = time.monotonic()
                 self._stop.wait(self._schedule.pause())
                 return self._schedule.due() or Cause.EVENT, heard_at
@@ -148,27 +137,6 @@ class _Refresher:
             self._notifier.watchdog()
         self._beaten = time.monotonic()
         return interval
-
-    def _log_collectors(self, judgement: Judgement) -> None:
-        for name in Collector:
-            error = judgement.snapshot.readings()[name].error
-            if error == self._errors[name]:
-                continue
-            if error is None:
-                _log.info("collector works again", extra={"collector": name})
-            else:
-                _log.error("collector failed", extra={"collector": name, "error": error})
-            self._errors[name] = error
-
-    def _log_findings(self, judgement: Judgement) -> None:
-        findings = frozenset((f.kind, f.vm, f.object) for f in judgement.findings)
-        new, gone = findings - self._findings, self._findings - findings
-        if new or gone:
-            counts = {"new": len(new), "gone": len(gone), "findings": len(findings)}
-            _log.info("findings changed", extra=counts)
-        for kind, vm, thing in sorted(new):
-            _log.debug("found", extra={"kind": kind, "vm": vm, "object": thing})
-        self._findings = findings
 
 
 def _share_heap() -> None:
