@@ -158,8 +158,15 @@ def test_queries_select_the_job(name: str) -> None:
     for expression in _expressions(name):
         selectors = list(_SELECTOR.finditer(expression))
         assert selectors, expression
+        assert not _bare(expression), expression
         for selector in selectors:
             assert set(wanted) <= set(selector[2].split(", ")), selector[0]
+
+
+@each
+def test_variables_offer_what_those_before_them_select(name: str) -> None:
+    for number, query in enumerate(_variable_queries(name)):
+        assert all(one in query for one in (*MATCHERS, INSTANCE)[:number]), query
 
 
 @each
@@ -167,12 +174,7 @@ def test_queries_ask_for_what_is_there(name: str) -> None:
     known = _metrics() | _records() | _OF_PROMETHEUS | _OF_PROCESS
     for expression in [*_expressions(name), *_variable_queries(name)]:
         named = {selector[1] for selector in _SELECTOR.finditer(expression) if selector[1]}
-        bare = set(
-            re.findall(
-                r"\b(?:microvm_|process_|scrape_|\w+:)[\w:]+", _without_text_and_ranges(expression)
-            )
-        )
-        assert named | bare <= known, expression
+        assert named | _bare(expression) <= known, expression
 
 
 @each
@@ -247,8 +249,10 @@ def _overriding_links(panel: Json) -> Iterator[Json]:
                 yield from one["value"]
 
 
-def _without_text_and_ranges(expression: str) -> str:
-    return re.sub(r'"(?:[^"\\]|\\.)*"|\[.*?\]', "", expression)
+def _bare(expression: str) -> set[str]:
+    """Give the metrics that are not followed by matchers."""
+    rest = re.sub(r'"(?:[^"\\]|\\.)*"|\[.*?\]', "", _SELECTOR.sub("", expression))
+    return set(re.findall(r"\b(?:microvm_|process_|scrape_|\w+:)[\w:]+", rest))
 
 
 def _metrics() -> set[str]:

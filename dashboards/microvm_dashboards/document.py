@@ -64,16 +64,11 @@ def _build(page: Page) -> Dashboard:
 def _mend(dashboard: dict[str, Any]) -> dict[str, Any]:
     """Take out what the SDK writes and the schema of Grafana 13 does not have."""
     for panel in dashboard["panels"]:
-        for holder in _link_holders(panel):
-            holder["links"] = [
-                {key: link[key] for key in _OF_DATA_LINK} for link in holder["links"]
-            ]
-        for properties in _overridden(panel):
-            if properties["id"] == "links":
-                properties["value"] = [
-                    {key: link[key] for key in _OF_DATA_LINK} for link in properties["value"]
-                ]
-        panel.get("options", {}).pop("footer", None)
+        for links in _data_links(panel):
+            links[:] = [{key: link[key] for key in _OF_DATA_LINK} for link in links]
+        options = panel.get("options", {})
+        if options.pop("footer", {}).get("enablePagination"):
+            options["enablePagination"] = True  # of the footer up to Grafana 12.1
     for holder in (*dashboard["links"], *dashboard["annotations"]["list"]):
         holder.pop("placement", None)
     for variable in dashboard["templating"]["list"]:
@@ -83,15 +78,11 @@ def _mend(dashboard: dict[str, Any]) -> dict[str, Any]:
     return mended
 
 
-def _link_holders(panel: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    defaults = panel.get("fieldConfig", {}).get("defaults", {})
-    if "links" in defaults:
-        yield defaults
-
-
-def _overridden(panel: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    for override in panel.get("fieldConfig", {}).get("overrides", []):
-        yield from override["properties"]
+def _data_links(panel: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    config = panel.get("fieldConfig", {})
+    yield config.get("defaults", {}).get("links", [])
+    for override in config.get("overrides", []):
+        yield from (one["value"] for one in override["properties"] if one["id"] == "links")
 
 
 def _without_unset(value: Any) -> Any:

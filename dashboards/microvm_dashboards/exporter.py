@@ -8,9 +8,7 @@ from microvm_dashboards import colours, marks, variables
 from microvm_dashboards.document import Page
 from microvm_dashboards.exporter_graphs import (
     AGE,
-    FRESH,
     MISSED,
-    SILENT,
     SUCCESS,
     age_over_time,
     budget,
@@ -27,10 +25,10 @@ from microvm_dashboards.exporter_graphs import (
 from microvm_dashboards.expressions import host_count
 from microvm_dashboards.layout import Line, Section
 from microvm_dashboards.mappings import ANSWERS, COLLECTOR_STATES
+from microvm_dashboards.no_data import NO_TARGET, SILENT
 from microvm_dashboards.panels import (
     Column,
     Panel,
-    Steps,
     Text,
     graph,
     panel_table,
@@ -39,6 +37,7 @@ from microvm_dashboards.panels import (
 )
 from microvm_dashboards.queries import as_table, now, over_time
 from microvm_dashboards.selectors import HOST, series
+from microvm_dashboards.steps import FRESH, NONE_BROKEN, NONE_WRONG, marked
 
 __all__ = ["page"]
 
@@ -53,9 +52,6 @@ _STATE: Final = (
     f" * on (collector) (1 + max by (collector) ({_FOLLOWING}))"
     f" or max by (collector) ({SUCCESS})"
 )
-
-_ONE_IS_WRONG: Final[Steps] = {0: colours.GOOD, 1: colours.WARNING}
-_MARKED: Final[Steps] = {0: "transparent", 1: colours.WARNING}
 
 
 def page() -> Page:
@@ -110,7 +106,7 @@ def _answers() -> Panel:
             "Exporter",
             "Whether the last scrape worked. *unknown*: Prometheus has no such target any more."
             " Without an answer nothing is known of this host.",
-            "unknown: not a target",
+            NO_TARGET,
         ),
         now(f"min({_UP})"),
         mappings=ANSWERS,
@@ -126,7 +122,7 @@ def _failed() -> Panel:
             SILENT,
         ),
         now(f"count({SUCCESS} == 0) or 0 * count({SUCCESS})"),
-        steps={0: colours.GOOD, 1: colours.CRITICAL},
+        steps=NONE_BROKEN,
     )
 
 
@@ -135,7 +131,7 @@ def _age() -> Panel:
         Text(
             "Snapshot age",
             "How long ago the host was looked at. At rest it grows up to `--collect.interval`"
-            " (15 s by default) and the scrape interval; above 10 minutes the exporter stands"
+            " (15 s by default) and the scrape interval; from 10 minutes on the exporter stands"
             " still.",
             SILENT,
         ),
@@ -155,7 +151,7 @@ def _not_following() -> Panel:
             SILENT,
         ),
         now(f"count({_FOLLOWING} == 0) or 0 * count({_FOLLOWING})"),
-        steps=_ONE_IS_WRONG,
+        steps=NONE_WRONG,
     )
 
 
@@ -182,7 +178,7 @@ def _left_out() -> Panel:
             SILENT,
         ),
         now(host_count(f"sum({_LEFT_OUT})", HOST)),
-        steps=_ONE_IS_WRONG,
+        steps=NONE_WRONG,
     )
 
 
@@ -216,11 +212,11 @@ def _collectors() -> Panel:
             as_table(f"sum {by} ({_LEFT_OUT}) or 0 * max {by} ({SUCCESS} == 1)"),
         ],
         [
-            Column("collector", "Collector", width=95),
+            Column("collector", "Collector", least=95),
             Column("Value #A", "State", mappings=COLLECTOR_STATES, filled=True, width=125),
-            Column("Value #B", "Success", width=70, unit="s", decimals=0),
-            Column("Value #C", "Took", width=70, unit="s"),
-            Column("Value #D", "Left out", width=70, steps=_MARKED, filled=True),
+            Column("Value #B", "Success", least=70, unit="s", decimals=0),
+            Column("Value #C", "Took", least=70, unit="s"),
+            Column("Value #D", "Left out", least=70, steps=marked(colours.WARNING), filled=True),
         ],
         sort=("State",),
     )

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from microvm_dashboards import colours
+from microvm_dashboards.no_data import NO_TARGET, SILENT
 from microvm_dashboards.panels import (
     Column,
     Panel,
-    Steps,
     Text,
     colour_by_name,
     graph,
@@ -16,12 +16,11 @@ from microvm_dashboards.panels import (
 )
 from microvm_dashboards.queries import as_table, over_time
 from microvm_dashboards.selectors import HOST, series
+from microvm_dashboards.steps import FRESH
 
 __all__ = [
     "AGE",
-    "FRESH",
     "MISSED",
-    "SILENT",
     "SUCCESS",
     "age_over_time",
     "budget",
@@ -57,16 +56,14 @@ _BUDGET: Final = (
 )
 """As the alert MicrovmSeriesBudgetExceeded has it: 80, and 10 a VM, and 2 a finding. Unknown
 while a collector fails: VMs and findings are absent then."""
-SILENT: Final = "unknown: the exporter does not answer"
-FRESH: Final[Steps] = {0: colours.GOOD, 60: colours.WARNING, 600: colours.CRITICAL}
 
 
 def age_over_time() -> Panel:
     return graph(
         Text(
             "Age of the snapshot",
-            "How old what was served at each scrape had become. Above 10 minutes the exporter"
-            " stands still, and MicrovmSnapshotOld fires.",
+            "How old what was served at each scrape had become. From 10 minutes on the"
+            " exporter stands still, and MicrovmSnapshotOld waits to fire.",
             SILENT,
         ),
         [over_time(AGE, "age")],
@@ -85,8 +82,8 @@ def latency() -> Panel:
         Text(
             "Event to snapshot",
             "How long it took from hearing of a change to serving it, over the last hour: on"
-            " average, and for 99 of 100 changes (read between 0.25 s, 1 s and more). There is no"
-            " line where nothing changed.",
+            " average, and for 99 of 100 changes. The latter is an estimate, as what is counted is"
+            " those within 0.25 s, within 1 s and later. There is no line where nothing changed.",
             "No change was heard of in this time, or the exporter does not answer",
         ),
         [
@@ -144,7 +141,7 @@ def refreshes() -> Panel:
         [over_time(_a_minute("cause", _REFRESHES), "{{cause}}")],
         stacked=True,
     )
-    names = {"event": colours.WARNING, "interval": colours.INFO, "resync": colours.UNKNOWN}
+    names = {"event": colours.GOOD, "interval": colours.INFO, "resync": colours.OFF}
     return colour_by_name(panel, names)
 
 
@@ -204,7 +201,7 @@ def budget() -> Panel:
         ],
         decimals=0,
     )
-    return colour_by_name(panel, {"series": colours.INFO, "budget": colours.OFF})
+    return colour_by_name(panel, {"series": colours.NEUTRAL, "budget": colours.OFF})
 
 
 def scrapes() -> Panel:
@@ -213,7 +210,7 @@ def scrapes() -> Panel:
             "Scrape",
             "How long Prometheus waited for the metrics. The page is ready before it is asked for:"
             " more than some milliseconds are the network's or a busy host's.",
-            "unknown: not a target",
+            NO_TARGET,
         ),
         [over_time(f"max({_SCRAPE})", "scrape")],
         "s",

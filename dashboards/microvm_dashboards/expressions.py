@@ -24,6 +24,7 @@ __all__ = [
     "remedies",
     "seen_whole",
     "sight",
+    "systemd_asked",
     "uptime",
     "vm_states",
 ]
@@ -115,7 +116,7 @@ def vm_states(scope: str) -> str:
     return (
         f"({running} + on (vm) 2 * (count by (vm) ({found}) > bool 0 or 0 * {running})"
         f" + on (vm) ({wanted})"
-        f" or on (vm) ({ever} + {_NOT_SEEN}) unless on () {_asked(HOST)})"
+        f" or on (vm) ({ever} + {_NOT_SEEN}) unless on () {systemd_asked(HOST)})"
         f" and on (vm) topk(50, {drift} or {ever})"
     )
 
@@ -130,7 +131,7 @@ def uptime(scope: str) -> str:
 
 
 def sight(scope: str) -> str:
-    """Whether the exporter sees all, as a number that SIGHT knows."""
+    """Whether the exporter sees all, as a number that VM_STATES knows."""
     up = series("up", scope)
     return f"20 + min({series(_SUCCESS, scope)}) or 22 + max({up} == 0) or 22 + max(absent({up}))"
 
@@ -140,7 +141,7 @@ def seen_whole(scope: str) -> str:
     return f"(min({series(_SUCCESS, scope)}) == 1)"
 
 
-def _asked(scope: str) -> str:
+def systemd_asked(scope: str) -> str:
     """1 where systemd could be asked, else nothing."""
     return f"(min({series(_SUCCESS, scope, collector='systemd')}) == 1)"
 

@@ -27,4 +27,5 @@ def findings_table(text: Text, scope: str, *, with_vm: bool) -> Panel:
         ],
         sort=("Severity",),
         first_by="kind",
+        paged=with_vm,
     )

@@ -25,10 +25,10 @@ from microvm_dashboards.fleet_tiles import (
 )
 from microvm_dashboards.layout import Line, Section
 from microvm_dashboards.mappings import FINDING_COUNTS
+from microvm_dashboards.no_data import NO_RULES
 from microvm_dashboards.panels import (
     Column,
     Panel,
-    Steps,
     Text,
     colour_by_name,
     graph,
@@ -37,6 +37,7 @@ from microvm_dashboards.panels import (
 )
 from microvm_dashboards.queries import as_table, over_time
 from microvm_dashboards.selectors import FLEET, series
+from microvm_dashboards.steps import marked
 
 __all__ = ["page"]
 
@@ -103,18 +104,14 @@ def _hosts() -> Panel:
         [
             Column("instance", "Host", links=[links.to_host("__data.fields.instance")]),
             Column("cluster", "Cluster", width=130),
-            Column("Value #A", "Critical", width=100, steps=_shade(colours.CRITICAL), filled=True),
-            Column("Value #B", "Warning", width=100, steps=_shade(colours.WARNING), filled=True),
-            Column("Value #C", "Info", width=100, steps=_shade(colours.INFO), filled=True),
+            Column("Value #A", "Critical", width=100, steps=marked(colours.CRITICAL), filled=True),
+            Column("Value #B", "Warning", width=100, steps=marked(colours.WARNING), filled=True),
+            Column("Value #C", "Info", width=100, steps=marked(colours.INFO), filled=True),
             Column("Value #D", "Change", width=100),
             Column("Value #E", "Autostart kept", width=140, unit="percentunit", decimals=0),
         ],
         sort=("Critical", "Warning", "Info"),
     )
-
-
-def _shade(colour: str) -> Steps:
-    return {0: "transparent", 1: colour}
 
 
 def _worst() -> Panel:
@@ -184,7 +181,7 @@ def _conditions() -> Panel:
             "Hosts by condition",
             "How many hosts show findings, how many none, how many do not answer, and on how many"
             " at least some collector could not look: those are not counted as *none found*.",
-            "No recorded series: are the recording rules loaded?",
+            NO_RULES,
         ),
         [
             over_time(f"sum({TARGETS}) - sum({UP})", "no answer"),
@@ -217,7 +214,7 @@ def _machines() -> Panel:
             "MicroVMs",
             "Declared, running and drifted MicroVMs of the fleet. A host that does not answer takes"
             " its MicroVMs out of all three.",
-            "No recorded series: are the recording rules loaded?",
+            NO_RULES,
         ),
         [
             over_time(f"sum({_DECLARED})", "declared"),
@@ -226,7 +223,7 @@ def _machines() -> Panel:
         ],
         decimals=0,
     )
-    names = {"declared": colours.INFO, "running": colours.GOOD, "drifted": colours.WARNING}
+    names = {"declared": colours.NEUTRAL, "running": colours.GOOD, "drifted": colours.WARNING}
     return colour_by_name(panel, names)
 
 
@@ -241,9 +238,9 @@ def _versions() -> Panel:
         ),
         [as_table(f"count by (version, python_version) ({build})")],
         [
-            Column("version", "Exporter", width=95),
-            Column("python_version", "Python", width=80),
-            Column("Value", "Hosts", width=75),
+            Column("version", "Exporter", least=95),
+            Column("python_version", "Python", least=80),
+            Column("Value", "Hosts", least=75),
         ],
         sort=("Hosts",),
     )

@@ -7,25 +7,18 @@ from typing import Final
 from microvm_dashboards import colours
 from microvm_dashboards.expressions import remedies
 from microvm_dashboards.mappings import REMEDY_TEXTS, SEVERITY_NAMES
-from microvm_dashboards.panels import (
-    Column,
-    Panel,
-    Text,
-    colour_by_name,
-    graph,
-    panel_table,
-)
+from microvm_dashboards.panels import Column, Panel, Text, colour_by_name, graph, panel_table
 from microvm_dashboards.queries import as_table, over_time
-from microvm_dashboards.selectors import FLEET, series
+from microvm_dashboards.selectors import FLEET, alerts, series
 
 __all__ = ["NO_FINDING", "firing_alerts", "kinds", "kinds_over_time"]
 
-_BY_KIND: Final = series("job_kind:microvm_drift_findings:sum", FLEET)
+_RECORDED: Final = "job_kind:microvm_drift_findings:sum"
+_BY_KIND: Final = series(_RECORDED, FLEET)
 NO_FINDING: Final = "No finding on the hosts that were looked at"
 
 
 def kinds() -> Panel:
-    metric = "job_kind:microvm_drift_findings:sum"
     current = f"sum by (kind) ({_BY_KIND}) > 0"
     return panel_table(
         Text(
@@ -36,7 +29,7 @@ def kinds() -> Panel:
         ),
         [
             as_table(current),
-            as_table(f"max by (kind) ({remedies(metric, FLEET)}) and on (kind) ({current})"),
+            as_table(f"max by (kind) ({remedies(_RECORDED, FLEET)}) and on (kind) ({current})"),
         ],
         [
             Column("kind", "Kind", width=170),
@@ -63,8 +56,7 @@ def kinds_over_time() -> Panel:
 
 
 def firing_alerts() -> Panel:
-    chosen = ('alertname=~"Microvm.+"', 'alertstate="firing"', 'severity!="none"')
-    firing = series("ALERTS", FLEET, *chosen)
+    firing = alerts(FLEET, "firing")
     return panel_table(
         Text(
             "Alerts firing",

@@ -8,14 +8,11 @@ from microvm_dashboards import colours
 from microvm_dashboards.expressions import fleet_count
 from microvm_dashboards.layout import Line
 from microvm_dashboards.mappings import words
-from microvm_dashboards.panels import (
-    Panel,
-    Steps,
-    Text,
-    tile,
-)
+from microvm_dashboards.no_data import NO_RULES
+from microvm_dashboards.panels import Panel, Text, tile
 from microvm_dashboards.queries import now
 from microvm_dashboards.selectors import FLEET, series
+from microvm_dashboards.steps import NONE_BROKEN, NONE_WRONG
 
 __all__ = [
     "ANSWERING",
@@ -39,9 +36,6 @@ HOST: Final = "cluster, job, instance"
 ANSWERING: Final = series("up", FLEET)
 GONE: Final = f"last_over_time({ANSWERING}[1d]) unless on ({HOST}) {ANSWERING}"
 BY_SEVERITY: Final = "instance_severity:microvm_drift_finding:count"
-_NO_RULES: Final = "unknown: are the recording rules loaded?"
-_NONE_WRONG: Final[Steps] = {-1: colours.UNKNOWN, 0: colours.GOOD, 1: colours.WARNING}
-_NONE_BROKEN: Final[Steps] = {-1: colours.UNKNOWN, 0: colours.GOOD, 1: colours.CRITICAL}
 _NONE_SEEN: Final = words({"-1": ("none seen", colours.UNKNOWN)})
 _BLIND_SPOTS: Final = (
     " *none seen*: nothing was found, but some host does not answer or could not look at"
@@ -61,13 +55,13 @@ def _down() -> Panel:
     return tile(
         Text(
             "Hosts not answering",
-            "Hosts whose exporter does not answer, and those that Prometheus has stopped to scrape"
+            "Hosts whose exporter does not answer, and those that Prometheus has ceased to scrape"
             " within a day. Nothing is known of their MicroVMs: see to the host or its exporter"
             " first. They are named below.",
-            _NO_RULES,
+            NO_RULES,
         ),
-        now(f"sum({TARGETS}) - sum({UP}) + (count({GONE}) or 0 * sum({TARGETS}))"),
-        steps=_NONE_BROKEN,
+        now(f"sum({TARGETS}) - sum({UP}) + (count({GONE}) or 0 * sum({TARGETS})) or count({GONE})"),
+        steps=NONE_BROKEN,
     )
 
 
@@ -81,7 +75,7 @@ def _blind() -> Panel:
             "unknown: no exporter answers",
         ),
         now(f"count({failed}) or 0 * count({SUCCESS})"),
-        steps=_NONE_WRONG,
+        steps=NONE_WRONG,
     )
 
 
@@ -90,10 +84,10 @@ def _drifted() -> Panel:
         Text(
             "Drifted hosts",
             "Hosts with at least one finding of any severity." + _BLIND_SPOTS,
-            _NO_RULES,
+            NO_RULES,
         ),
         now(fleet_count(f"count({BY_HOST} > 0)", FLEET)),
-        steps=_NONE_WRONG,
+        steps=NONE_WRONG,
         mappings=_NONE_SEEN,
     )
 
@@ -105,10 +99,10 @@ def _critical() -> Panel:
             "Critical findings",
             "Findings that keep a wanted MicroVM from working: go to the first host of the table"
             " below." + _BLIND_SPOTS,
-            _NO_RULES,
+            NO_RULES,
         ),
         now(fleet_count(f"sum({critical})", FLEET)),
-        steps=_NONE_BROKEN,
+        steps=NONE_BROKEN,
         mappings=_NONE_SEEN,
     )
 
@@ -120,10 +114,10 @@ def _vms() -> Panel:
             "Drifted VMs",
             "MicroVMs with at least one finding, on the hosts that have looked at everything."
             + _BLIND_SPOTS,
-            _NO_RULES,
+            NO_RULES,
         ),
         now(fleet_count(f"sum({drifted}) > 0", FLEET)),
-        steps=_NONE_WRONG,
+        steps=NONE_WRONG,
         mappings=_NONE_SEEN,
     )
 
@@ -134,7 +128,7 @@ def _kept() -> Panel:
             "Autostart kept",
             "Share of the MicroVMs that start by themselves and run now: the mean over all hosts."
             " Below 90 % is an outage of some of them.",
-            _NO_RULES,
+            NO_RULES,
         ),
         now(f"avg({RATIO})"),
         "percentunit",

@@ -18,6 +18,7 @@ from microvm_dashboards.findings import findings_table
 from microvm_dashboards.host_tiles import findings_tiles, host_tiles
 from microvm_dashboards.layout import Line, Section
 from microvm_dashboards.mappings import COUNTS, SEVERITIES, VM_STATES
+from microvm_dashboards.no_data import NO_HOST, NO_SYSTEMD, NOT_WHOLE
 from microvm_dashboards.panels import (
     Column,
     Panel,
@@ -30,20 +31,13 @@ from microvm_dashboards.panels import (
 from microvm_dashboards.queries import as_table, over_time
 from microvm_dashboards.remedies import FAULTS, LEFTOVERS, STRAYS
 from microvm_dashboards.selectors import HOST, series
+from microvm_dashboards.steps import LOOPS
+from microvm_exporter.drift.kinds import Kind
 
 __all__ = ["page"]
 
-_NOTHING: Final = "unknown: Prometheus has nothing of this host in this time"
-_UNKNOWN: Final = "unknown: a collector could not look, or the exporter does not answer"
-
-_RUNNING: Final = series("microvm_vm_running", HOST)
 _RESTARTS: Final = series("microvm_vm_restarts_total", HOST)
 _CONDITIONS: Final = series("microvm_failed_condition_checks", HOST)
-_SEVERITY_COLOURS: Final = {
-    "critical": colours.CRITICAL,
-    "warning": colours.WARNING,
-    "info": colours.INFO,
-}
 _STATE_COLOURS: Final = {
     "active": colours.GOOD,
     "inactive": colours.OFF,
@@ -64,7 +58,7 @@ def page() -> Page:
         annotations=[marks.alerts(HOST), marks.declaration_of_host(HOST), marks.restarts(HOST)],
         sections=[
             Section("Is all well?", [Line(3, findings_tiles()), Line(3, host_tiles())]),
-            Section("What to fix first", [Line(14, [(24, _findings())])]),
+            Section("What to fix first", [Line(15, [(24, _findings())])]),
             Section("MicroVMs", [Line(13, [(24, _states())]), Line(10, [(24, _machines())])]),
             Section("Better or worse?", [Line(8, [(12, _by_severity()), (12, _restarts())])]),
             Section(
@@ -83,7 +77,7 @@ def _findings() -> Panel:
             "All findings, worst first, and what to do about each. *Earlier*: it began before the"
             " time range. For the exact commands run `microvm-exporter check` on the host. A"
             " MicroVM leads to its own dashboard.",
-            _NOTHING,
+            NO_HOST,
         ),
         HOST,
         with_vm=True,
@@ -98,7 +92,7 @@ def _states() -> Panel:
             " does not. *Stopped*: it does not run, and need not. *Findings*: it has drift, see"
             " above. *Unknown*: systemd could not be asked. Where nothing is drawn the MicroVM was"
             " not there. The first row is the exporter. A row leads to its MicroVM.",
-            _NOTHING,
+            NO_HOST,
         ),
         [over_time(sight(HOST), "(exporter)"), over_time(vm_states(HOST), "{{vm}}")],
         mappings=VM_STATES,
@@ -123,7 +117,7 @@ def _machines() -> Panel:
             "All MicroVMs",
             "Each MicroVM of the host (the 50 with most findings), declared or not: its state, how"
             " long it runs, its automatic restarts in the time range, and where it comes from.",
-            _NOTHING,
+            "No MicroVM in this time, if the exporter answers: see the tiles above",
         ),
         [as_table(one) for one in columns],
         [
@@ -138,25 +132,26 @@ def _machines() -> Panel:
         ],
         sort=("Findings",),
         first_by="vm",
+        paged=True,
     )
 
 
 def _by_severity() -> Panel:
     of = {
         name: f"count({series('microvm_drift_finding', HOST, severity=name)})"
-        for name in reversed(_SEVERITY_COLOURS)
+        for name in reversed(colours.SEVERITIES)
     }
     panel = graph(
         Text(
             "Findings by severity",
             "Findings over time. A gap is where a collector could not look, or the exporter did"
             " not answer: nothing is known then, and a fall at its edge is no mend.",
-            _UNKNOWN,
+            NOT_WHOLE,
         ),
         [over_time(host_count(count, HOST), name) for name, count in of.items()],
         decimals=0,
     )
-    return colour_by_name(panel, _SEVERITY_COLOURS)
+    return colour_by_name(panel, colours.SEVERITIES)
 
 
 def _restarts() -> Panel:
@@ -168,13 +163,13 @@ def _restarts() -> Panel:
             "How often systemd restarted a MicroVM within the 30 minutes before, the ten with"
             " most. From 5 on (the line) it is a crash loop: systemd tries for ever, and never"
             " calls it failed.",
-            "unknown: systemd was not asked in this time",
+            NO_SYSTEMD,
         ),
         [
             over_time(f"max({within})", "(most of any)"),
             over_time(f"{within} and on (vm) {ever}", "{{vm}}"),
         ],
-        steps={0: colours.GOOD, 5: colours.WARNING},
+        steps=LOOPS,
         links=[links.to_vm("__field.labels.vm")],
         decimals=0,
     )
@@ -182,29 +177,27 @@ def _restarts() -> Panel:
 
 
 def _faults() -> Panel:
-    return timeline(
-        Text(
-            "Faults",
-            "Kinds of drift that keep MicroVMs from being as declared, by the worst finding of"
-            " each. *Fine*: looked, and found none. *Unknown*: a source that it is judged from"
-            " could not be read.",
-            _NOTHING,
-        ),
-        [over_time(kinds_over_time(HOST, FAULTS), "{{kind}}")],
-        mappings=SEVERITIES,
-    )
+    return _kinds("Faults", "Kinds of drift that keep MicroVMs from being as declared", FAULTS)
 
 
 def _strays_and_leftovers() -> Panel:
+    return _kinds(
+        "Strays and leftovers",
+        "Devices and helpers without their MicroVM, and what removed MicroVMs left behind",
+        STRAYS | LEFTOVERS,
+    )
+
+
+def _kinds(title: str, meaning: str, kinds: frozenset[Kind]) -> Panel:
     return timeline(
         Text(
-            "Strays and leftovers",
-            "Devices and helpers without their MicroVM, and what removed MicroVMs left behind."
-            " *Fine*: looked, and found none. *Unknown*: a source that it is judged from could not"
-            " be read.",
-            _NOTHING,
+            title,
+            f"{meaning}, by the worst finding of each kind. *None*: looked, and found none."
+            " *Unknown*: a source that it is judged from could not be read, or the exporter did"
+            " not answer.",
+            NO_HOST,
         ),
-        [over_time(kinds_over_time(HOST, STRAYS | LEFTOVERS), "{{kind}}")],
+        [over_time(kinds_over_time(HOST, kinds), "{{kind}}")],
         mappings=SEVERITIES,
     )
 
@@ -213,10 +206,11 @@ def _units() -> Panel:
     panel = graph(
         Text(
             "Units by state",
-            "Loaded units of all templates, as in `systemctl list-units 'microvm*'`. Helpers of"
-            " devices that a MicroVM does not have are inactive, and that is normal; failed ones"
-            " are findings.",
-            "unknown: systemd could not be asked in this time",
+            "Loaded units of all templates, as `systemctl list-units --all 'microvm*@*'"
+            " 'install-microvm-*'` lists them. Helpers of devices that a MicroVM does not have are"
+            " inactive, and that is normal; failed ones are findings, but for those that every"
+            " stop leaves behind.",
+            NO_SYSTEMD,
         ),
         [over_time(f"sum by (state) ({series('microvm_present_units', HOST)})", "{{state}}")],
         stacked=True,
@@ -231,8 +225,9 @@ def _conditions() -> Panel:
         Text(
             "Failed condition checks by template",
             "Units of each template whose last start was skipped by a condition that should have"
-            " held. *Unknown*: systemd or the state directory could not be read.",
-            _NOTHING,
+            " held. *Unknown*: systemd or the state directory could not be read, or the exporter"
+            " did not answer.",
+            NO_HOST,
         ),
         [
             over_time(

@@ -4,29 +4,27 @@ from __future__ import annotations
 
 from typing import Final
 
-from microvm_dashboards import colours, links
-from microvm_dashboards.expressions import host_count, seen_whole, sight
-from microvm_dashboards.mappings import SIGHT
-from microvm_dashboards.panels import Panel, Steps, Text, tile
+from microvm_dashboards import links
+from microvm_dashboards.expressions import host_count, sight, systemd_asked
+from microvm_dashboards.mappings import VM_STATES
+from microvm_dashboards.no_data import NO_HOST, NO_SYSTEMD, NOT_WHOLE, SILENT
+from microvm_dashboards.panels import Panel, Text, tile
 from microvm_dashboards.queries import now
 from microvm_dashboards.selectors import HOST, series
+from microvm_dashboards.steps import FRESH, NONE_BROKEN, NONE_LEFT, NONE_WRONG, Steps
 
-__all__ = ["findings_tiles", "host_tiles"]
+__all__ = ["exporter_tile", "findings_tiles", "host_tiles"]
 
-_UNKNOWN: Final = "unknown: a collector could not look, or the exporter does not answer"
-_NONE_BROKEN: Final[Steps] = {0: colours.GOOD, 1: colours.CRITICAL}
-_NONE_WRONG: Final[Steps] = {0: colours.GOOD, 1: colours.WARNING}
-_NONE_LEFT: Final[Steps] = {0: colours.GOOD, 1: colours.INFO}
 _RUNNING: Final = series("microvm_vm_running", HOST)
 
 
 def findings_tiles() -> list[tuple[int, Panel]]:
     """Findings, and what they are found on."""
     tiles = (
-        _exporter(),
-        _found("critical", "Critical", "a wanted MicroVM does not work: now", _NONE_BROKEN),
-        _found("warning", "Warning", "somebody should look today", _NONE_WRONG),
-        _found("info", "Info", "what can wait until there is time", _NONE_LEFT),
+        exporter_tile(),
+        _found("critical", "Critical", "a wanted MicroVM does not work: now", NONE_BROKEN),
+        _found("warning", "Warning", "somebody should look today", NONE_WRONG),
+        _found("info", "Info", "what can wait until there is time", NONE_LEFT),
         _drifted(),
         _down(),
     )
@@ -39,16 +37,17 @@ def host_tiles() -> list[tuple[int, Panel]]:
     return [(4, one) for one in tiles]
 
 
-def _exporter() -> Panel:
+def exporter_tile() -> Panel:
+    """Whether the host is seen."""
     return tile(
         Text(
             "Exporter",
             "Whether the exporter answers and all its collectors can look. *Partly blind*: what is"
             " shown here may lack findings. It leads to the exporter's dashboard.",
-            "unknown: Prometheus has nothing of this host in this time",
+            NO_HOST,
         ),
         now(sight(HOST)),
-        mappings=SIGHT,
+        mappings=VM_STATES,
         links=[links.to_exporter()],
     )
 
@@ -60,7 +59,7 @@ def _found(severity: str, title: str, meaning: str, steps: Steps) -> Panel:
             title,
             f"Findings of severity {severity}: {meaning}. Green only when every collector has"
             " looked.",
-            _UNKNOWN,
+            NOT_WHOLE,
         ),
         now(host_count(f"count({found})", HOST)),
         steps=steps,
@@ -70,9 +69,9 @@ def _found(severity: str, title: str, meaning: str, steps: Steps) -> Panel:
 def _drifted() -> Panel:
     drifted = series("microvm_drifted_vms", HOST)
     return tile(
-        Text("Drifted", "MicroVMs with at least one finding of any severity.", _UNKNOWN),
+        Text("Drifted", "MicroVMs with at least one finding of any severity.", NOT_WHOLE),
         now(host_count(f"sum({drifted}) > 0", HOST)),
-        steps=_NONE_WRONG,
+        steps=NONE_WRONG,
     )
 
 
@@ -80,9 +79,9 @@ def _down() -> Panel:
     wanted = series("microvm_vm_info", HOST, autostart="true")
     down = f"count(max by (vm) ({_RUNNING}) == 0 and on (vm) {wanted})"
     return tile(
-        Text("Down", "MicroVMs that should start by themselves and do not run.", _UNKNOWN),
+        Text("Down", "MicroVMs that should start by themselves and do not run.", NOT_WHOLE),
         now(host_count(down, HOST)),
-        steps=_NONE_BROKEN,
+        steps=NONE_BROKEN,
     )
 
 
@@ -93,11 +92,11 @@ def _age() -> Panel:
             "Age",
             "How old what is shown is: time since the exporter last looked at the host. From 10"
             " minutes on it stands still.",
-            "unknown: the exporter does not answer",
+            SILENT,
         ),
         now(f"time() - max({looked})"),
         "s",
-        steps={0: colours.GOOD, 120: colours.WARNING, 600: colours.CRITICAL},
+        steps=FRESH,
         decimals=0,
     )
 
@@ -111,43 +110,40 @@ def _skipped() -> Panel:
             "unknown: systemd or the state directory could not be read",
         ),
         now(f"sum({series('microvm_failed_condition_checks', HOST)})"),
-        steps=_NONE_WRONG,
+        steps=NONE_WRONG,
     )
 
 
 def _strays() -> Panel:
+    taps = series("microvm_stray_tap_devices", HOST)
+    macvtaps = series("microvm_drift_findings", HOST, kind="stray_macvtap")
     return tile(
         Text(
             "Strays",
-            "Stray TAPs: devices of the microvm user that no MicroVM claims. The table says which.",
-            "unknown: the links or the state directory could not be read",
+            "TAPs and macvtaps that no MicroVM claims. The table says which.",
+            "unknown: systemd, the links or the state directory could not be read",
         ),
-        now(f"sum({series('microvm_stray_tap_devices', HOST)})"),
-        steps=_NONE_WRONG,
+        now(f"sum({taps}) + sum({macvtaps})"),
+        steps=NONE_WRONG,
     )
 
 
 def _restarted() -> Panel:
     restarts = series("microvm_vm_restarts_total", HOST)
     return tile(
-        Text(
-            "Restarts",
-            "Automatic restarts of MicroVMs in the time range.",
-            _UNKNOWN,
+        Text("Restarts", "Automatic restarts of MicroVMs in the time range.", NO_SYSTEMD),
+        now(
+            f"(round(sum(increase({restarts}[$__range]))) or {systemd_asked(HOST)} - 1)"
+            f" and on () {systemd_asked(HOST)}"
         ),
-        now(f"round(sum(increase({restarts}[$__range]))) and on () {seen_whole(HOST)}"),
-        steps={0: colours.GOOD, 1: colours.WARNING},
+        steps=NONE_WRONG,
     )
 
 
 def _running() -> Panel:
     return tile(
-        Text(
-            "Running",
-            "MicroVMs that run, declared or not.",
-            "unknown: systemd could not be asked",
-        ),
-        now(f"sum({_RUNNING})"),
+        Text("Running", "MicroVMs that run, declared or not.", NO_SYSTEMD),
+        now(f"sum({_RUNNING}) or {systemd_asked(HOST)} - 1"),
     )
 
 

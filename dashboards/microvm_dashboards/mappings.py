@@ -22,7 +22,6 @@ __all__ = [
     "RESTARTS",
     "SEVERITIES",
     "SEVERITY_NAMES",
-    "SIGHT",
     "SINCE",
     "UNKNOWN",
     "UPTIMES",
@@ -52,7 +51,7 @@ UNKNOWN: Final[list[dashboard.ValueMapping]] = [
 
 SEVERITIES: Final = words(
     {
-        "0": ("fine", colours.GOOD),
+        "0": ("none", colours.GOOD),
         "1": ("info", colours.INFO),
         "2": ("warning", colours.WARNING),
         "3": ("critical", colours.CRITICAL),
@@ -126,9 +125,7 @@ VM_STATES: Final = words(
         "23": ("no target", colours.UNKNOWN),
     }
 )
-"""Of the numbers that `expressions.vm_states` and `expressions.sight` give."""
-
-SIGHT: Final = VM_STATES
+"""Of what `expressions.vm_states` gives, and `expressions.sight`, which is drawn beside it."""
 
 COLLECTOR_STATES: Final = words(
     {

@@ -1,18 +1,27 @@
-"""Marks over time: switches of the declaration, restarts, firing alerts."""
+"""Marks over time: switches of the declaration, restarts, firing alerts.
+
+Each is a line where something begins: points that follow each other Grafana takes for a region,
+which would dye every graph.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
 
 from grafana_foundation_sdk.builders.dashboard import AnnotationQuery
 
-from microvm_dashboards import colours
+from microvm_dashboards import colours, selectors
 from microvm_dashboards.queries import DATASOURCE
 from microvm_dashboards.selectors import series
 
-__all__ = ["alerts", "declaration_of_fleet", "declaration_of_host", "fleet_alerts", "restarts"]
-
-_FIRING: Final = ('alertname=~"Microvm.+"', 'alertstate="firing"', 'severity!="none"')
+__all__ = [
+    "alerts",
+    "declaration_of_fleet",
+    "declaration_of_host",
+    "exporter_starts",
+    "fleet_alerts",
+    "restarts",
+]
 
 
 def declaration_of_host(scope: str) -> AnnotationQuery:
@@ -21,23 +30,34 @@ def declaration_of_host(scope: str) -> AnnotationQuery:
     The first is an event that the exporter hears of where there is a declaration file; without one
     only the second can be told.
     """
-    heard = series("microvm_exporter_events_total", scope, 'collector="declaration"')
+    heard = series("microvm_exporter_events_total", scope, collector="declaration")
     declared = series("microvm_declared_vms", scope)
     return _annotation(
         "Declaration",
-        f"sum by (instance) (increase({heard}[$__rate_interval])) > 0"
-        f" or sum by (instance) (changes({declared}[$__rate_interval])) > 0",
+        _begins(
+            lambda before: (
+                f"sum by (instance) (increase({heard}[$__rate_interval]{before})) > 0"
+                f" or sum by (instance) (changes({declared}[$__rate_interval]{before})) > 0"
+            )
+        ),
         colours.INFO,
         text="The declaration changed on {{instance}}",
     )
 
 
 def declaration_of_fleet(scope: str) -> AnnotationQuery:
-    """A switch of some host that changed how many VMs are declared."""
-    declared = series("job:microvm_declared_vms:sum", scope)
+    """A switch of some host that changed how many VMs it declares.
+
+    Each host's number for itself: that of all changes also where a host does not answer.
+    """
+    declared = series("instance:microvm_declared_vms:sum", scope)
     return _annotation(
         "Declaration",
-        f"sum by (cluster, job) (changes({declared}[$__rate_interval])) > 0",
+        _begins(
+            lambda before: (
+                f"sum by (cluster, job) (changes({declared}[$__rate_interval]{before})) > 0"
+            )
+        ),
         colours.INFO,
         text="Another number of MicroVMs is declared {{cluster}}",
     )
@@ -50,10 +70,10 @@ def restarts(scope: str) -> AnnotationQuery:
     return _annotation(
         "Restarts",
         _begins(
-            "(max by (vm) (increase({counted}[$__rate_interval]{before})) > 0"
-            " or max by (vm) (changes({started}[$__rate_interval]{before})) > 0)",
-            counted=counted,
-            started=started,
+            lambda before: (
+                f"max by (vm) (increase({counted}[$__rate_interval]{before})) > 0"
+                f" or max by (vm) (changes({started}[$__rate_interval]{before})) > 0"
+            )
         ),
         colours.WARNING,
         text="{{vm}} restarted",
@@ -62,11 +82,12 @@ def restarts(scope: str) -> AnnotationQuery:
 
 
 def exporter_starts(scope: str) -> AnnotationQuery:
-    """The exporter was started: what it counts begins anew."""
+    """The exporter was started: what it counts begins anew. It may have been down for a day."""
     started = series("process_start_time_seconds", scope)
     return _annotation(
         "Exporter started",
-        f"time() - max by (instance) ({started}) < 120",
+        f"max by (instance) ({started})"
+        f" > max by (instance) (last_over_time({started}[1d] offset $__interval))",
         colours.OFF,
         text="The exporter was started on {{instance}}",
     )
@@ -74,12 +95,10 @@ def exporter_starts(scope: str) -> AnnotationQuery:
 
 def alerts(scope: str, *matchers: str) -> AnnotationQuery:
     """Alerts of a host or VM, where they begin to fire."""
+    firing = selectors.alerts(scope, "firing", *matchers)
     return _annotation(
         "Alerts",
-        _begins(
-            "max by (alertname, severity, vm) ({firing}{before})",
-            firing=series("ALERTS", scope, *matchers, *_FIRING),
-        ),
+        _begins(lambda before: f"max by (alertname, severity, vm) ({firing}{before})"),
         colours.CRITICAL,
         text="{{alertname}} {{vm}}",
         tags="severity",
@@ -88,22 +107,19 @@ def alerts(scope: str, *matchers: str) -> AnnotationQuery:
 
 def fleet_alerts(scope: str) -> AnnotationQuery:
     """Names of critical alerts, where the first begins to fire: a few however many hosts."""
+    firing = selectors.alerts(scope, "firing", severity="critical")
     return _annotation(
         "Alerts",
-        _begins(
-            "count by (alertname, severity) ({firing}{before})",
-            firing=series("ALERTS", scope, *_FIRING, severity="critical"),
-        ),
+        _begins(lambda before: f"count by (alertname, severity) ({firing}{before})"),
         colours.CRITICAL,
         text="{{alertname}} on some host",
         tags="severity",
     )
 
 
-def _begins(expression: str, **selectors: str) -> str:
-    """Where it is, and was not a step before: a line, where a region would dye every graph."""
-    now = expression.format(before="", **selectors)
-    return f"{now} unless {expression.format(before=' offset $__interval', **selectors)}"
+def _begins(ask: Callable[[str], str]) -> str:
+    """Where it is, and was not a step before, which ``ask`` asks with what it is given."""
+    return f"({ask('')}) unless ({ask(' offset $__interval')})"
 
 
 def _annotation(

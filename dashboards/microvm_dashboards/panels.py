@@ -12,13 +12,13 @@ from grafana_foundation_sdk.builders.dashboard import DashboardLink, FieldColor,
 from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.models import common, dashboard
 
-from microvm_dashboards import colours
 from microvm_dashboards.mappings import UNKNOWN
 from microvm_dashboards.queries import DATASOURCE
+from microvm_dashboards.steps import PLAIN, Steps
 
 __all__ = [
+    "Column",
     "Panel",
-    "Steps",
     "Text",
     "colour_by_name",
     "graph",
@@ -29,11 +29,6 @@ __all__ = [
 
 Panel = stat.Panel | statetimeline.Panel | table.Panel | timeseries.Panel
 _P = TypeVar("_P", stat.Panel, statetimeline.Panel, table.Panel, timeseries.Panel)
-
-Steps = Mapping[float, str]
-"""Colours from these values on; what is below the first has the first's colour."""
-
-_PLAIN: Final[Steps] = {0: colours.NEUTRAL}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +45,13 @@ def tile(
     query: Dataquery,
     unit: str = "short",
     *,
-    steps: Steps = _PLAIN,
+    steps: Steps = PLAIN,
     mappings: Sequence[dashboard.ValueMapping] = (),
     links: Sequence[DashboardLink] = (),
-    name: str | None = None,
     decimals: int | None = None,
 ) -> stat.Panel:
-    """One number or word on its colour. ``name`` is a label to show instead of the value."""
-    judged = list(steps) != list(_PLAIN) or bool(mappings)
+    """One number or word, on its colour where it is judged."""
+    judged = steps is not PLAIN or bool(mappings)
     reduce = common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
     panel = (
         _panel(stat.Panel(), text, [query], unit)
@@ -71,8 +65,6 @@ def tile(
         .reduce_options(reduce)
         .data_links(list(links))
     )
-    if name is not None:
-        panel.text_mode(common.BigValueTextMode.NAME)
     return panel if decimals is None else panel.decimals(decimals)
 
 
@@ -94,7 +86,7 @@ def graph(
     panel = (
         _panel(timeseries.Panel(), text, queries, unit)
         .color_scheme(FieldColor().mode(dashboard.FieldColorModeId.PALETTE_CLASSIC))
-        .thresholds(_thresholds(steps or _PLAIN))
+        .thresholds(_thresholds(steps or PLAIN))
         .thresholds_style(common_builders.GraphThresholdsStyleConfig().mode(style))
         .draw_style(common.GraphDrawStyle.BARS if bars else common.GraphDrawStyle.LINE)
         .line_width(0 if bars or stacked else 2)  # no line where a part of a stack is zero
@@ -118,21 +110,16 @@ def timeline(
     text: Text,
     queries: Sequence[Dataquery],
     *,
-    mappings: Sequence[dashboard.ValueMapping] = (),
-    steps: Steps = _PLAIN,
-    unit: str = "short",
+    mappings: Sequence[dashboard.ValueMapping],
     links: Sequence[DashboardLink] = (),
 ) -> statetimeline.Panel:
-    """States over time, a row a series. Where nothing is drawn, nothing is known.
-
-    With ``steps`` Grafana names and colours values by the step alone, and looks at no mapping.
-    """
-    mode = dashboard.FieldColorModeId
+    """States over time, a row a series. Where nothing is drawn, nothing is known."""
     return (
-        _panel(statetimeline.Panel(), text, queries, unit)
+        _panel(statetimeline.Panel(), text, queries, "short")
         .mappings(list(mappings))
-        .thresholds(_thresholds(steps))
-        .color_scheme(FieldColor().mode(mode.THRESHOLDS if steps is not _PLAIN else mode.FIXED))
+        .thresholds(_thresholds(PLAIN))
+        # Coloured by threshold, Grafana would name values by the step, and look at no mapping.
+        .color_scheme(FieldColor().mode(dashboard.FieldColorModeId.FIXED))
         .show_value(common.VisibilityMode.NEVER)
         .row_height(0.8)
         .line_width(0)
@@ -151,17 +138,19 @@ def panel_table(
     *,
     sort: Sequence[str] = (),
     first_by: str | None = None,
-    unit: str = "short",
+    paged: bool = False,
 ) -> table.Panel:
     """Rows with these columns, in this order, and no others; sorted by some, greatest first.
 
-    ``first_by`` is a field by which rows are sorted that are equal in those.
+    ``first_by`` is a field by which rows are sorted that are equal in those. ``paged`` says how
+    many rows there are, where not all may be in sight.
     """
     panel = (
-        _panel(table.Panel(), text, queries, unit)
-        .thresholds(_thresholds(_PLAIN))
+        _panel(table.Panel(), text, queries, "short")
+        .thresholds(_thresholds(PLAIN))
         .color_scheme(FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
         .sort_by([_descending(name) for name in sort])
+        .footer(common_builders.TableFooterOptions().enable_pagination(paged))
         .transformations(_transformations(columns, len(queries), first_by))
     )
     for column in columns:
@@ -171,11 +160,15 @@ def panel_table(
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column: the field it comes from, its title, and how its cells look."""
+    """A column: the field it comes from, its title, and how its cells look.
+
+    Those without a ``width`` share what is left, and have ``least``, by default 150 pixels.
+    """
 
     field: str
     title: str
     width: int | None = None
+    least: int | None = None
     unit: str | None = None
     mappings: Sequence[dashboard.ValueMapping] = ()
     steps: Steps | None = None
@@ -189,6 +182,7 @@ class Column:
         """What differs from the other columns, as overrides."""
         chosen = {
             "custom.width": self.width,
+            "custom.minWidth": self.least,
             "unit": self.unit,
             "decimals": self.decimals,
             "mappings": list(self.mappings) or None,

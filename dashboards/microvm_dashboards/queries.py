@@ -14,14 +14,14 @@ DATASOURCE: Final = DataSourceRef(type_val="prometheus", uid="${datasource}")
 """The one that is chosen in the dashboard: none is fixed."""
 
 
-def over_time(expression: str, legend: str = "") -> Dataquery:
+def over_time(expression: str, legend: str) -> Dataquery:
     """Ask for the whole time range."""
     return _query(expression).range().legend_format(legend)
 
 
-def now(expression: str, legend: str = "") -> Dataquery:
+def now(expression: str) -> Dataquery:
     """Ask for the end of the time range alone."""
-    return _query(expression).instant().legend_format(legend)
+    return _query(expression).instant()
 
 
 def as_table(expression: str) -> Dataquery:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-__all__ = ["FLEET", "HOST", "VM", "any_of", "series"]
+__all__ = ["FLEET", "HOST", "VM", "alerts", "any_of", "series"]
 
 FLEET: Final = 'cluster=~"$cluster", job="$job"'
 HOST: Final = f'{FLEET}, instance="$instance"'
@@ -20,6 +20,12 @@ def series(metric: str, scope: str, *matchers: str, **labels: str) -> str:
     """Select the series of a metric; ``labels`` have these values."""
     equal = (f'{name}="{value}"' for name, value in labels.items())
     return f"{metric}{{{', '.join((scope, *matchers, *equal))}}}"
+
+
+def alerts(scope: str, state: str, *matchers: str, **labels: str) -> str:
+    """Select alerts of this project, ``pending`` or ``firing``; but not its dead man's switch."""
+    ours = ('alertname=~"Microvm.+"', 'severity!="none"')
+    return series("ALERTS", scope, *ours, *matchers, alertstate=state, **labels)
 
 
 def any_of(kinds: Iterable[str]) -> str:

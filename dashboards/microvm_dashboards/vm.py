@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from microvm_dashboards import colours, links, marks, variables
+from microvm_dashboards import links, marks, variables
 from microvm_dashboards.document import Page
 from microvm_dashboards.expressions import ranked, seen_whole, sight, uptime, vm_states
 from microvm_dashboards.findings import findings_table
+from microvm_dashboards.host_tiles import exporter_tile
 from microvm_dashboards.layout import Line, Section
 from microvm_dashboards.mappings import (
     ALERT_STATES,
@@ -15,27 +16,20 @@ from microvm_dashboards.mappings import (
     SEVERITIES,
     VM_STATES,
 )
-from microvm_dashboards.panels import (
-    Column,
-    Panel,
-    Text,
-    graph,
-    panel_table,
-    timeline,
-)
+from microvm_dashboards.no_data import NO_HOST
+from microvm_dashboards.panels import Column, Panel, Text, graph, panel_table, timeline
 from microvm_dashboards.queries import as_table, over_time
-from microvm_dashboards.selectors import HOST, VM, series
-from microvm_dashboards.vm_tiles import exporter_tile, tiles
+from microvm_dashboards.selectors import HOST, VM, alerts, series
+from microvm_dashboards.steps import LOOPS
+from microvm_dashboards.vm_tiles import tiles
 
 __all__ = ["page"]
 
 _FOUND: Final = series("microvm_drift_finding", VM)
 _INFO: Final = series("microvm_vm_info", VM)
-_OURS: Final = 'alertname=~"Microvm.+"'
 _RESTARTS: Final = series("microvm_vm_restarts_total", VM)
 _UP: Final = series("up", HOST)
 
-_NOTHING: Final = "unknown: Prometheus has nothing of this host in this time"
 _NOT_ASKED: Final = "unknown: its unit is not loaded, or systemd could not be asked"
 
 
@@ -97,7 +91,7 @@ def _findings() -> Panel:
             "What to do",
             "Its findings, worst first, and what to do about each. *Earlier*: it began before the"
             " time range. For the exact commands run `microvm-exporter check` on the host.",
-            _NOTHING,
+            NO_HOST,
         ),
         VM,
         with_vm=False,
@@ -110,7 +104,7 @@ def _state() -> Panel:
             "State over time",
             "Its state, and whether the exporter could see it. *Unknown*: systemd could not be"
             " asked. Where nothing is drawn it was not there.",
-            _NOTHING,
+            NO_HOST,
         ),
         [over_time(sight(HOST), "(exporter)"), over_time(vm_states(VM), "{{vm}}")],
         mappings=VM_STATES,
@@ -126,7 +120,7 @@ def _restarts() -> Panel:
             _NOT_ASKED,
         ),
         [over_time(f"sum(increase({_RESTARTS}[30m]))", "restarts")],
-        steps={0: colours.GOOD, 5: colours.WARNING},
+        steps=LOOPS,
         decimals=0,
     )
 
@@ -150,10 +144,10 @@ def _over_time() -> Panel:
     return timeline(
         Text(
             "Findings over time",
-            "Each kind of finding while it lasted. The first row is the worst of all: *fine* means"
+            "Each kind of finding while it lasted. The first row is the worst of all: *none* means"
             " that every collector had looked, *unknown* that one had not, or that the exporter"
             " did not answer.",
-            _NOTHING,
+            NO_HOST,
         ),
         [
             over_time(f"{worst} or {unknown}", "(worst)"),
@@ -175,10 +169,10 @@ def _units() -> Panel:
         Text(
             "Findings on its units",
             "What was found on each unit of it; the exporter publishes no more of a single unit:"
-            " for its state see `systemctl list-units 'microvm*@NAME.service'`. *Fine*: systemd"
-            " was asked and nothing was found. A helper whose device it does not have rests, and"
-            " is fine.",
-            _NOTHING,
+            " for its state see `systemctl list-units --all 'microvm*@NAME.service'`. *None*:"
+            " looked, and found none, also where a unit is not loaded. *Unknown*: systemd or the"
+            " state directory could not be read, or the exporter did not answer.",
+            NO_HOST,
         ),
         [
             over_time(
@@ -217,8 +211,7 @@ def _objects() -> Panel:
 
 def _alerts() -> Panel:
     pending, firing = (
-        f"max by (alertname) ({series('ALERTS', VM, _OURS, alertstate=state)})"
-        for state in ("pending", "firing")
+        f"max by (alertname) ({alerts(VM, state)})" for state in ("pending", "firing")
     )
     return timeline(
         Text(
