@@ -66,8 +66,8 @@ def events(
 
     Points above zero, one step apart, are one region.
     """
-    step = 60
-    expr = dashboard.fill(annotation["expr"], choices, step)
+    step = int(annotation["step"].removesuffix("s"))
+    expr = dashboard.fill(annotation["expr"], choices, step, least=step)
     found: list[tuple[float, float]] = []
     for series in prometheus.query_range(expr, end - dashboard.span, end, step):
         found += _regions([at for at, value in series["values"] if float(value) > 0], step)

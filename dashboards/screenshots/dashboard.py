@@ -78,11 +78,15 @@ class Dashboard:
                     instant = bool(target.get("instant"))
                     yield Query(panel["id"], target["refId"], expr, instant, step)
 
-    def fill(self, expr: str, choices: Choices, step: int) -> str:
-        """Give the query that Grafana sends for an expression, its own variables filled in too."""
+    def fill(self, expr: str, choices: Choices, step: int, least: int | None = None) -> str:
+        """Give the query that Grafana sends for an expression, its own variables filled in too.
+
+        ``least`` is the query's own least step, if it has one: a rate is taken over four of these.
+        """
+        least = least or self._scrape
         own = {
             "__interval": f"{step}s",
-            "__rate_interval": f"{max(step + self._scrape, 4 * self._scrape)}s",
+            "__rate_interval": f"{max(step + least, 4 * least)}s",
             "__range": f"{self.span}s",
             "__range_s": f"{self.span}",
         }
