@@ -324,6 +324,20 @@ def test_remedies_when_pasted_in_the_order_in_which_they_are_printed(
         assert brief(after) == []
 
 
+def test_remedy_when_pasted_for_a_name_with_a_backslash(running: Fleet) -> None:
+    """No VM is declared by such a name, but `systemd-escape` makes them."""
+    machine = running.machine
+    machine.systemctl("start", "microvm-set-booted@a\\x2db.service", check=False)
+    findings = check_json(machine)[1]["findings"]
+    assert brief(findings) == [
+        "info undeclared_unit a\\x2db microvm@a\\x2db.service",
+        "warning unit_failed a\\x2db microvm-set-booted@a\\x2db.service",
+    ]
+    for finding in findings:
+        machine.run("sh", input=finding["remedy"], check=False)
+    assert check_json(machine)[1]["findings"] == []
+
+
 # ------------------------------------------------------------------------------------- normal
 
 

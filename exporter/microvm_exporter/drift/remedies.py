@@ -149,6 +149,8 @@ def _members(vm: Vm) -> Iterator[str]:
 
 
 def _pattern(vm: Vm) -> str:
-    """Match all units of the VM: of a pattern it is no error that nothing is loaded."""
-    name = vm.name.replace("\\", "\\\\")
-    return f"microvm*@{name}.service"
+    """Match all units of the VM: of a pattern it is no error that nothing is loaded.
+
+    systemd takes a backslash in a pattern as it is (``FNM_NOESCAPE``).
+    """
+    return f"microvm*@{vm.name}.service"
