@@ -106,6 +106,11 @@ def load(fleet: Fleet) -> None:
     fleet.machine.systemctl("start", "microvm@ghost.service", check=False)
 
 
+def load_escaped(fleet: Fleet) -> None:
+    """As whoever escapes the name of a VM with systemd-escape does."""
+    fleet.machine.systemctl("start", "microvm-set-booted@a\\x2db.service", check=False)
+
+
 def load_and_forget(fleet: Fleet) -> None:
     load(fleet)
     fleet.machine.systemctl("reset-failed")
@@ -128,6 +133,7 @@ CHANGES: dict[str, Act] = {
     "crash loop": crash,
     "unmet condition": spoil,
     "unit loaded": load,
+    "unit with a backslash loaded": load_escaped,
     "unit forgotten": load_and_forget,
     "undeclared": lambda fleet: fleet.undeclare("web"),
     "declared": declare,

@@ -189,10 +189,8 @@ class UnitBook:
         """Take units from the list that were not known, as far as VMs go."""
         if not names:
             return {}
-        if len(names) <= _NAMES_MAX:
-            rows = self._rows(tuple(map(unit_list.pattern_of, names)))
-        else:
-            rows = self._family()
+        # A backslash in a pattern means itself (FNM_NOESCAPE).
+        rows = self._rows(tuple(names)) if len(names) <= _NAMES_MAX else self._family()
         known = {unit.vm for unit in self._units.values()}
         return self._choose({n: row for n, row in rows.items() if n in names}, known)
 

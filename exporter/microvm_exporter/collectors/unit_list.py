@@ -9,18 +9,13 @@ from typing import Final
 from microvm_exporter.collectors.bus_terms import Listed
 from microvm_exporter.model import Template, Unit, parse_unit_name
 
-__all__ = ["FAMILY", "PREFIXES", "choose", "parse_rows", "pattern_of", "pulled_in"]
+__all__ = ["FAMILY", "PREFIXES", "choose", "parse_rows", "pulled_in"]
 
 PREFIXES: Final = tuple(Template)
 """How the names of all units of the family begin."""
 
 FAMILY: Final = tuple(f"{prefix}*.service" for prefix in PREFIXES)
 """Patterns of these names."""
-
-
-def pattern_of(unit: str) -> str:
-    """Give the pattern that matches this name: a backslash in one would take the next character."""
-    return unit.replace("\\", "?")
 
 
 def parse_rows(rows: Iterable[Listed]) -> tuple[dict[str, Unit], frozenset[str]]:
