@@ -6,7 +6,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -16,6 +16,8 @@ from host import Fleet, Machine, Vm
 from host.layout import STATE, UNITS
 from host.machine import eventually
 from microvm_exporter.collectors import missed, unit_list
+from microvm_exporter.collectors.bus import Bus
+from microvm_exporter.collectors.bus_terms import Listed
 from microvm_exporter.collectors.file_turns import FileTurns
 from microvm_exporter.collectors.signals import Signals
 from microvm_exporter.collectors.systemd import SystemdCollector
@@ -151,6 +153,31 @@ def test_change_is_followed(
     assert_nothing_missed(collector)
     assert collector.following.active
     assert collector.following.events > 0
+
+
+@pytest.mark.parametrize("name", ["stop", "first start", "unit forgotten", "undeclared", "reexec"])
+def test_change_between_two_lists_of_a_look_is_followed(
+    name: str,
+    fleet: Fleet,
+    collector: SystemdCollector,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The units are listed a template at a time."""
+    list_units, acts = Bus.list_units, [CHANGES[name]]
+
+    def change_after_the_first(bus: Bus, patterns: Sequence[str]) -> list[Listed]:
+        rows = list_units(bus, patterns)
+        while acts:
+            acts.pop()(fleet)
+        return rows
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bus, "list_units", change_after_the_first)
+        collector.collect(Cause.RESYNC)
+    assert not acts
+    assert_follows(collector, address)
+    assert_nothing_missed(collector)
 
 
 def test_nothing_new_is_the_same_table(collector: SystemdCollector) -> None:
