@@ -28,8 +28,8 @@ alerts: setup ## alerts/microvm.rules.yml (settings: make alerts SETTINGS=FILE.j
 dashboards: setup ## dashboards/*.json, from the code beside them
 	@PYTHONPATH=dashboards $(PYTHON) -m microvm_dashboards
 
-screenshots: setup ## docs/dashboards/*.png: the dashboards, drawn on simulated hosts (needs npm and Chromium)
-	@PYTHONPATH=bench:dashboards:tests $(PYTHON) -m screenshots
+screenshots: setup ## docs/dashboards/*.png: the dashboards, drawn on simulated hosts (needs npm and Chromium); DIR=… all states
+	@PYTHONPATH=bench:dashboards:tests $(PYTHON) -m screenshots $(DIR)
 
 bench: setup ## what it costs with 1,000 VMs, and node_exporter's systemd collector there
 	@PYTHONPATH=tests $(PYTHON) -m host.bench
