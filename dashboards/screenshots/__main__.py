@@ -2,8 +2,9 @@
 
     PYTHONPATH=bench:dashboards:tests python -m screenshots [DIR] [--only NAME ...]
 
-makes docs/dashboards/NAME.png, the pictures of the README. With DIR it makes there every scene in
-both themes and at both widths instead, with a picture of each panel, to be looked at.
+makes docs/dashboards/NAME.png, the pictures of the README. With DIR (`make screenshots DIR=…`) it
+makes there every scene in both themes and at both widths instead, with a picture of each panel, to
+be looked at.
 """
 
 from __future__ import annotations
@@ -63,7 +64,8 @@ def _jobs(
     for scene in scenes:
         content = page(scene, prometheus)
         if folder is None:
-            yield _job(content, "dark", _WIDE, _PICTURES / f"{scene.name}.png", None)
+            picture = _job(content, "dark", _WIDE, _PICTURES / f"{scene.name}.png", None)
+            yield {**picture, "until": scene.until}
             continue
         for theme in ("dark", "light"):
             for width in (_WIDE, _NARROW):
@@ -78,6 +80,7 @@ def _job(
     return {
         "input": {**content, "theme": theme, "width": width},
         "file": str(file.resolve()),
+        "until": None,
         "panels": panels and str(panels.resolve()),
     }
 

@@ -30,6 +30,8 @@ class Scene:
     dashboard: str
     given: Mapping[str, str] = field(default_factory=dict)
     minute: int = HISTORY.length // 60
+    until: str | None = None
+    """Title of the panel before which its picture in the README ends."""
 
     @property
     def end(self) -> int:
@@ -42,14 +44,14 @@ class Scene:
         return FOLDER / f"microvm-{self.dashboard}.json"
 
 
-def _of(name: str, dashboard: str, instance: str, vm: str = "", **more: int) -> Scene:
+def _of(name: str, dashboard: str, instance: str, vm: str = "", **more: Any) -> Scene:
     given = {"instance": instance} | ({"vm": vm} if vm else {})
     return Scene(name, dashboard, given, **more)
 
 
 README: Final = (
     Scene("fleet", "fleet"),
-    _of("host", "host", HISTORY.drifted_host),
+    _of("host", "host", HISTORY.drifted_host, until="All MicroVMs"),
     _of("vm", "vm", HISTORY.drifted_host, "api"),
     _of("exporter", "exporter", HISTORY.restarted_host),
 )

@@ -64,7 +64,7 @@ def open_workshop() -> Path:
 
 
 def draw(folder: Path, jobs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Draw pictures, each ``{"input", "file", "panels"}``; give the page's reports, in order."""
+    """Draw pictures, each as draw.mjs says; give the page's reports, in order."""
     path = folder / f"jobs-{os.getpid()}.json"
     path.write_text(json.dumps(jobs))
     try:

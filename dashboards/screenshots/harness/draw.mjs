@@ -1,5 +1,6 @@
-// node draw.mjs JOBS.json: draws pictures, [{input, file, panels}], in one headless Chromium.
-// `panels` is a folder for a picture of each panel, or null. Prints the reports, one JSON a line.
+// node draw.mjs JOBS.json: draws pictures, [{input, file, until, panels}], in one headless Chromium.
+// `until` is the title of the panel before which the picture ends, or null; `panels` a folder for a
+// picture of each panel, or null. Prints the reports, one JSON a line.
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import process from 'node:process';
@@ -53,7 +54,12 @@ function isWhole() {
   );
 }
 
-async function draw(browser, { input, file, panels }) {
+async function topOf(page, input, title) {
+  const { id } = input.dashboard.panels.find((panel) => panel.title === title);
+  return page.$eval(`[data-panel="${id}"]`, (element) => Math.floor(element.getBoundingClientRect().top));
+}
+
+async function draw(browser, { input, file, until, panels }) {
   const page = await browser.newPage();
   const missing = [];
   await page.setViewport({ width: input.width, height: 900 });
@@ -66,7 +72,9 @@ async function draw(browser, { input, file, panels }) {
   await page.setViewport({ width: input.width, height });
   await page.waitForNetworkIdle({ idleTime: 300 });
   await page.waitForFunction(isWhole, { timeout: 30_000 }).catch(() => missing.push('(what some panel shows)'));
-  await page.screenshot({ path: file, fullPage: true });
+  const end = until === null ? height : await topOf(page, input, until);
+  // Beyond the viewport nothing is captured: for that Chromium would lay out the page once more.
+  await page.screenshot({ path: file, clip: { x: 0, y: 0, width: input.width, height: end }, captureBeyondViewport: false });
   for (const panel of panels ? await page.$$('[data-panel]') : []) {
     const id = await panel.evaluate((element) => element.dataset.panel);
     await panel.screenshot({ path: join(panels, `${id}.png`) });
