@@ -51,6 +51,7 @@ class DeclarationFile:
         self._read: tuple[_Version, Declaration | Unfit] | None = None
         self._declared: Declaration | None = None
         self._found: Declaration | str | None = None
+        self._following = Following()
 
     def collect(self, cause: Cause) -> Declaration:
         """Return what the file declares, the first ``limit`` VMs by name.
@@ -65,14 +66,16 @@ class DeclarationFile:
         if found != self._found and followed and self._watcher and not heard:
             self._missed.suspect([self._path])
         self._found = found
+        active = self._watcher is not None
+        self._following = Following(active, self._events, self._missed.count())
         if isinstance(found, str):
             raise CollectorError(found)
         return found
 
     @property
     def following(self) -> Following:
-        """Tell whether changes are heard of, and how many were."""
-        return Following(self._watcher is not None, self._events, self._missed.count())
+        """Tell how changes were heard of, up to the last look that has come to its end."""
+        return self._following
 
     def fileno(self) -> int | None:
         """Return what is readable when something was heard of, None when not following."""
