@@ -97,10 +97,9 @@ def undeclare_and_remove(
     say(f"{ALERT} fires")
     told = chain.inbox.wait_for("the alert", lambda each: _is_chat(each, name, resolved=False))
     say("doing on the host as it says")
-    printed = _paste(fleet.machine, remedy(told))
-    commands = _commands_of(name, printed)
+    commands = commands_of(name, paste(fleet.machine, remedy(told)))
     say(f"doing as microvm-exporter check says there:\n\n{indent(commands, '    ')}")
-    _paste(fleet.machine, commands)
+    paste(fleet.machine, commands)
     eventually("no finding", lambda: not any(f" {name} " in each for each in exporter.findings()))
     say("the exporter finds nothing of it any more")
     ended = chain.inbox.wait_for("resolved", lambda each: _is_chat(each, name, resolved=True))
@@ -114,14 +113,14 @@ def remedy(notification: Notification) -> str:
     return found[1]
 
 
-def _commands_of(vm: str, report: str) -> str:
+def commands_of(vm: str, report: str) -> str:
     """The commands that the report of `check` gives for one VM; they stand furthest right."""
     found = re.search(rf"^{re.escape(vm)}\n((?: .*\n)+)", report, re.MULTILINE)
     assert found, f"nothing about {vm}:\n{report}"
     return "".join(re.findall(r"^ {14}(\S.*\n)", found[1], re.MULTILINE))
 
 
-def _paste(machine: Machine, commands: str) -> str:
+def paste(machine: Machine, commands: str) -> str:
     """Gives what a root shell on the host prints, where the exporter is installed."""
     path = f"{Path(COMMAND).parent}:{ENVIRONMENT['PATH']}"
     env = {"PATH": path, "MICROVM_EXPORTER_DECLARATION_FILE": str(DECLARATION)}
