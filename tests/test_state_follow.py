@@ -17,9 +17,8 @@ from threading import Event, Thread
 import pytest
 
 from host_files import Host, look
-from microvm_exporter.collectors import unit_directories
 from microvm_exporter.collectors.state import StateCollector
-from microvm_exporter.collectors.unit_files import Entry
+from microvm_exporter.collectors.unit_files import Entry, list_family
 from microvm_exporter.collectors.watches import Watches
 from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import Cause, Leftouts, StateTree, Template, UnitFile
@@ -410,13 +409,12 @@ def test_unit_directory_that_goes_while_it_is_read_has_nothing(
     followed: Followed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As /run/systemd/generator does in a daemon-reload."""
-    listing = unit_directories.list_family
 
     def too_late(path: str) -> Iterator[Entry]:
         shutil.rmtree(path)
-        return listing(path)
+        return list_family(path)
 
-    monkeypatch.setattr(unit_directories, "list_family", too_late)
+    monkeypatch.setattr("microvm_exporter.collectors.unit_directories.list_family", too_late)
     assert followed.collect(Cause.RESYNC).unit_files == ()
     monkeypatch.undo()
     followed.host.units.mkdir()
