@@ -19,6 +19,28 @@ DEMO = ROOT / "tests" / "golden" / "demo" / "report.txt"
 SHOWN = ("mail.internal", "on the host")
 """The groups of the demo's report that the README shows."""
 
+METRICS_INTRO = """\
+# Metrics
+
+Made by `make docs` from `exporter/microvm_exporter/metrics.py`. While a source cannot be read, the
+metrics that need it are absent: a zero means that it was looked for and not found.
+"""
+
+KINDS_INTRO = """
+The exporter's own process is there too, as `process_*`: processor time, memory, open files, and
+when it started.
+
+# Kinds of drift
+
+The values of the label `kind` of `microvm_drift_findings` and `microvm_drift_finding`. N is the
+name of a MicroVM, `STATE` is the state directory of all of them, and N is known when it is declared
+or imperative ([how drift is judged](../README.md#how-drift-is-judged)).
+
+A kind is judged only when all of its sources could be read. *Twice*: it counts once two looks in a
+row, an interval apart, have seen it; looks that events bring about do not count. What appears while
+systemd has a job pending for the MicroVM counts after a minute.
+"""
+
 
 def main() -> int:
     readme = ROOT / "README.md"
@@ -56,21 +78,13 @@ def excerpt() -> str:
 
 
 def metrics_page() -> Iterator[str]:
-    yield "# Metrics\n"
-    yield "Made by `make docs` from `exporter/microvm_exporter/metrics.py`. A metric that needs a"
-    yield "source which could not be read is absent: a zero means looked, and found none.\n"
+    yield METRICS_INTRO
     yield "| metric | type | labels | meaning |"
     yield "| --- | --- | --- | --- |"
     for metric in METRICS:
         labels = ", ".join(f"`{label}`" for label in metric.labels)
         yield f"| `{metric.name}` | {metric.type} | {labels} | {metric.help} |"
-    yield "\nThe exporter's own process is there too, as `process_*`: processor time, memory, open"
-    yield "files, and when it started.\n"
-    yield "# Kinds of drift\n"
-    yield "The label `kind` of `microvm_drift_findings` and `microvm_drift_finding`. A kind is only"
-    yield "judged when its sources were read. *Twice*: it has to be seen in two looks running that"
-    yield "are an interval apart; those that events bring about do not count. What comes up while"
-    yield "systemd has a job pending for the VM counts after a minute.\n"
+    yield KINDS_INTRO
     yield "| kind | severity | fires when | sources |"
     yield "| --- | --- | --- | --- |"
     for kind in Kind:

@@ -390,6 +390,6 @@ def test_table_has_a_row_for_every_flag() -> None:
     assert len(rows) == 2 + len(FLAGS)
     assert rows[2] == (
         "| `--web.listen-address` | `127.0.0.1:10686` | Address to serve HTTP on; `[::]:10686` and"
-        " `:10686` are all addresses, IPv4 and IPv6. Repeatable. Only `serve`. |"
+        " `:10686` mean all addresses, IPv4 and IPv6. Repeatable. Only `serve`. |"
     )
     assert all(row.count("|") == 4 for row in rows)

@@ -159,7 +159,7 @@ WEB_LISTEN_ADDRESS: Final = Flag(
     "ADDRESS",
     expects="HOST:PORT, [IPV6]:PORT or :PORT",
     parse=parse_listen_address,
-    help="Address to serve HTTP on; `[::]:10686` and `:10686` are all addresses, IPv4 and IPv6.",
+    help="Address to serve HTTP on; `[::]:10686` and `:10686` mean all addresses, IPv4 and IPv6.",
     default="127.0.0.1:10686",
     repeatable=True,
     only=Command.SERVE,
@@ -178,8 +178,8 @@ COLLECT_INTERVAL: Final = Flag(
     "DURATION",
     expects="a duration from 100ms to 1h, such as 15s or 1m30s",
     parse=_interval(_MAX_INTERVAL),
-    help="Longest time between two looks at the host, from 100ms to 1h; what is heard of is looked "
-    "at as it comes. A scrape gets the last one.",
+    help="Longest time between two looks at the host, from 100ms to 1h; what announces its changes "
+    "is read as they come. A scrape gets the latest snapshot.",
     default="15s",
     only=Command.SERVE,
 )
@@ -189,7 +189,7 @@ COLLECT_RESYNC_INTERVAL: Final = Flag(
     expects="a duration from 100ms to 24h, such as 5m or 1h30m",
     parse=_interval(_MAX_RESYNC_INTERVAL),
     help="Time between two looks that read everything again, as if nothing were known, from 100ms "
-    "to 24h. Every look does where this is less than `--collect.interval`.",
+    "to 24h; never less than `--collect.interval`.",
     default="5m",
     only=Command.SERVE,
 )
@@ -198,7 +198,7 @@ COLLECT_MAX_VMS: Final = Flag(
     "NUMBER",
     expects=f"a whole number from 1 to {_MAX_VMS}",
     parse=_max_vms,
-    help="How many MicroVMs are looked at; those beyond are left out and counted.",
+    help="Most MicroVMs to look at; any beyond that are left out, and counted.",
     default="5000",
 )
 DECLARATION_FILE: Final = Flag(
@@ -222,7 +222,7 @@ GCROOTS_DIR: Final = Flag(
     "PATH",
     expects=_A_PATH,
     parse=_path,
-    help="Garbage collector roots of imperative and deployed MicroVMs.",
+    help="Directory of the garbage collector roots of imperative and deployed MicroVMs.",
     default="/nix/var/nix/gcroots/microvm",
 )
 UNIT_DIR: Final = Flag(
@@ -247,7 +247,7 @@ DBUS_ADDRESS: Final = Flag(
     "ADDRESS",
     expects="a D-Bus address such as unix:path=/run/dbus/system_bus_socket",
     parse=_matching(_DBUS_ADDRESS),
-    help="Bus of the service manager.",
+    help="Address of the bus that the service manager is on.",
     unset="the system bus",
 )
 FORMAT: Final = Flag(
@@ -255,7 +255,7 @@ FORMAT: Final = Flag(
     "FORMAT",
     expects="text or json",
     parse=_choice(ReportFormat),
-    help="How to print what was found: text or json.",
+    help="Format of the report: text or json.",
     default="text",
     only=Command.CHECK,
 )
@@ -264,7 +264,7 @@ LOG_LEVEL: Final = Flag(
     "LEVEL",
     expects="debug, info, warn or error",
     parse=_choice(LogLevel),
-    help="Least severe message to log on standard error: debug, info, warn or error.",
+    help="Log messages of this severity and above: debug, info, warn or error.",
     default="info",
 )
 LOG_FORMAT: Final = Flag(
@@ -272,7 +272,7 @@ LOG_FORMAT: Final = Flag(
     "FORMAT",
     expects="logfmt or json",
     parse=_choice(LogFormat),
-    help="How to log: logfmt or json.",
+    help="Format of the log on standard error: logfmt or json.",
     default="logfmt",
 )
 

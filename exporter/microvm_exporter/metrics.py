@@ -101,7 +101,7 @@ METRICS: Final = (
         "microvm_drift_finding",
         "kind severity vm object",
         samples.drift_finding,
-        "A finding, 1 while it lasts.",
+        "A finding: 1 while it lasts.",
     ),
     _gauge(
         "microvm_vm_info",
@@ -119,7 +119,7 @@ METRICS: Final = (
         "microvm_vm_start_time_seconds",
         "vm",
         PerVm(_UNITS, samples.vm_start_time),
-        "Unix time since when microvm@VM is active.",
+        "Unix time at which microvm@VM became active.",
     ),
     _counter(
         "microvm_vm_restarts_total",
@@ -149,40 +149,40 @@ METRICS: Final = (
         "microvm_exporter_collector_last_success_timestamp_seconds",
         "collector",
         samples.collector_last_success,
-        "Unix time when the collector last read its source.",
+        "Unix time at which the collector last read its source.",
     ),
     _gauge(
         "microvm_exporter_collector_following",
         "collector",
         samples.collector_following,
-        "Whether the collector hears of changes as they happen;"
-        " 0: it looks at everything each interval.",
+        "Whether the collector follows changes as they happen;"
+        " if not (0), it reads everything each interval.",
     ),
     _counter(
         "microvm_exporter_events_total",
         "collector",
         samples.events,
-        "Changes that the collector has heard of.",
+        "Events that told the collector of a change.",
     ),
     _counter(
         "microvm_exporter_missed_changes_total",
         "",
         samples.missed_changes,
-        "Changes that a resync found and no event had told of; should stay 0.",
+        "Changes that a resync found and of which no event had told; should stay 0.",
     ),
     _gauge(
         "microvm_exporter_left_out_objects",
         "collector reason",
         samples.left_out,
-        "Objects passed over, by reason, only where there are any: beyond the limit, unreadable,"
-        " or of a name that no unit can have.",
+        "Objects left out, by reason: beyond the limit, unreadable, or with a name that no unit can"
+        " have. Absent where there are none.",
     ),
     _counter(
         "microvm_exporter_refreshes_total",
         "cause",
         samples.refreshes,
-        "Looks at the host: because of an event, of the interval, or of a resync,"
-        " which looks at everything.",
+        "Snapshots published, by cause: an event, the interval, or a resync,"
+        " which reads everything again.",
     ),
     Metric(
         "microvm_exporter_event_to_publish_seconds",
@@ -195,6 +195,6 @@ METRICS: Final = (
         "microvm_exporter_last_refresh_timestamp_seconds",
         "",
         samples.last_refresh,
-        "Unix time when the snapshot served was taken.",
+        "Unix time at which the snapshot being served was taken.",
     ),
 )

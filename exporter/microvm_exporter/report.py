@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Final, TypedDict
@@ -72,8 +72,12 @@ COUNT_NAMES: Final = {
 _ON_HOST: Final = "on the host"
 _COLOURS: Final = {Severity.CRITICAL: "1;31", Severity.WARNING: "33", Severity.INFO: "36"}
 _BOLD: Final = "1"
-_WIDTH: Final = 88
-_INDENT: Final = " " * 14
+_COLUMNS: Final = 80
+"""Of the sentences. A remedy's line is as long as it is, so that it can be pasted."""
+
+
+Paint = Callable[[str, str], str]
+"""Gives a text in a colour (the parameters of ANSI's SGR), or as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,11 +149,11 @@ def render_text(judgement: Judgement, *, colour: bool) -> str:
         lines.append(f"  {COUNT_NAMES[name]:<24}{'unknown' if value is None else value:>7}")
     for name, collector in _collectors(judgement).items():
         if not collector["success"]:
-            lines += ["", f"{paint('1;31', f'could not read {name}')}: {collector['error']}"]
+            lines += ["", *_note(paint, "1;31", f"could not read {name}", collector["error"] or "")]
     for gap in _gaps(judgement):
-        lines += ["", f"{paint('33', 'not looked at')}: {gap}"]
+        lines += ["", *_note(paint, "33", "not looked at", gap)]
     for group in groups(judgement.findings):
-        lines += ["", paint(_BOLD, group.title), *_describe(group, colour=colour)]
+        lines += ["", paint(_BOLD, group.title), *_describe(group, paint)]
     return "\n".join(lines) + "\n"
 
 
@@ -178,20 +182,28 @@ def _plural(findings: Sequence[Finding]) -> str:
     return "finding" if len(findings) == 1 else "findings"
 
 
-def _describe(group: Group, *, colour: bool) -> Iterator[str]:
+def _note(paint: Paint, colour: str, label: str, text: str) -> Iterator[str]:
+    first, *rest = _fold(f"{label}: {text}", indent=2)
+    yield paint(colour, label) + first.removeprefix(label)
+    yield from (f"  {line}" for line in rest)
+
+
+def _describe(group: Group, paint: Paint) -> Iterator[str]:
     for remedy, findings in group.cures:
         for finding in findings:
-            yield from _say(finding, colour=colour)
-        yield from (f"{_INDENT}{line}" for line in remedy)
+            yield from _say(finding, paint)
+        yield from (f"{'':14}{line}" for line in remedy)
 
 
-def _say(finding: Finding, *, colour: bool) -> Iterator[str]:
-    first, *rest = textwrap.wrap(
-        f"{finding.kind}: {finding.summary}", _WIDTH, break_long_words=False, break_on_hyphens=False
-    )
-    severity = f"{finding.severity:<8}"
-    yield f"  {_paint(_COLOURS[finding.severity], severity) if colour else severity}  {first}"
-    yield from (f"            {line}" for line in rest)
+def _say(finding: Finding, paint: Paint) -> Iterator[str]:
+    first, *rest = _fold(f"{finding.kind}: {finding.summary}", indent=12)
+    yield f"  {paint(_COLOURS[finding.severity], f'{finding.severity:<8}')}  {first}"
+    yield from (f"{'':12}{line}" for line in rest)
+
+
+def _fold(text: str, *, indent: int) -> list[str]:
+    """Break between words alone: a path or a name stays whole."""
+    return textwrap.wrap(text, _COLUMNS - indent, break_long_words=False, break_on_hyphens=False)
 
 
 def _collectors(judgement: Judgement) -> dict[str, CollectorReport]:

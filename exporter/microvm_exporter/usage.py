@@ -24,15 +24,15 @@ Usage:
 _ENVIRONMENT: Final = f"""\
 Each flag can also come from the environment, by its name in upper case with
 underscores: {WEB_LISTEN_ADDRESS.name} is {WEB_LISTEN_ADDRESS.variable}.
-Whitespace separates the values of a repeatable one. The flag wins, and an
-empty variable counts as none.
+White space separates the values of a repeatable one. The flag wins, and an
+empty variable counts as unset.
 """
 
 _EXIT_STATUS: Final = """\
   0  check: no drift; serve: stopped by SIGTERM or SIGINT
   1  check: drift
-  2  the command line makes no sense, an address cannot be listened on, or
-     check could not read a source
+  2  check: unknown, because not everything could be read; serve: an address
+     cannot be listened on; both: the command line is wrong
 """
 
 

@@ -62,7 +62,7 @@ def not_running(site: Site, vm: Vm) -> Iterator[Finding]:
         unit = f"microvm@{vm.name}.service"
         state = vm.service.active_state if vm.service else "not loaded"
         if vm.waiting_for_restart and vm.service:
-            state = f"waiting for an automatic restart (restarted {vm.service.restarts} times)"
+            state = f"waiting for an automatic restart ({vm.service.restarts} so far)"
         yield found(
             Kind.NOT_RUNNING,
             vm.name,
@@ -82,13 +82,13 @@ def restart_pending(_: Site, vm: Vm) -> Iterator[Finding]:
             Kind.RESTART_PENDING,
             vm.name,
             f"{state.path}/booted",
-            f"{vm.name} still runs {state.booted.target}, current is {state.current.target}",
+            f"{vm.name} still runs {state.booted.target} but current is {state.current.target}",
             remedies.restart(vm),
         )
 
 
 def outdated(site: Site, vm: Vm) -> Iterator[Finding]:
-    """``current`` is not the declared runner, although the host's switch installs that."""
+    """``current`` is not the declared runner, although the host's switch installs it."""
     declared, state = vm.declared, vm.state
     if declared is None or declared.origin not in (Origin.DECLARATIVE, Origin.FLAKE):
         return
@@ -97,7 +97,7 @@ def outdated(site: Site, vm: Vm) -> Iterator[Finding]:
             Kind.OUTDATED,
             vm.name,
             state.current.path,
-            f"{vm.name} is declared as {declared.runner}, installed is {state.current.target}",
+            f"{vm.name} is declared as {declared.runner} but installed is {state.current.target}",
             remedies.mend(site, vm),
         )
 

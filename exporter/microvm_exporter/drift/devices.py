@@ -17,7 +17,7 @@ _NAME: Final = {LinkKind.TAP: "TAP", LinkKind.MACVTAP: "macvtap"}
 
 
 def missing_interface(site: Site, vm: Vm) -> Iterator[Finding]:
-    """``microvm@N`` is active and a device of its is not on the host."""
+    """``microvm@N`` is active and one of its devices is not on the host."""
     if not vm.active:
         return
     for interface in sorted(set(vm.running_interfaces or ())):
@@ -53,7 +53,7 @@ def stray_tap(host: Host) -> Iterator[Finding]:
 
 
 def stray_macvtap(host: Host) -> Iterator[Finding]:
-    """The same for a macvtap that is the microvm user's or that some VM's metadata names."""
+    """The same for a macvtap that belongs to the microvm user or that some VM names."""
     unheld = _unheld(host, LinkKind.MACVTAP)
     owners = _owners(host) if unheld else {}
     for link in unheld:

@@ -56,13 +56,13 @@ def look_at_unit(unit: str) -> tuple[str, ...]:
 def remove(site: Site, vm: Vm) -> tuple[str, ...]:
     """Remove everything that the VM left, in an order that leaks nothing."""
     if site.may_be_wanted(vm):
-        return ("# whether it is declared cannot be told now: nothing is to be removed",)
+        return ("# whether it is declared cannot be told now: remove nothing",)
     lines = [*_removal(site, vm)]
     if vm.autostart:
         lines.append(f"# and take {vm.name} out of microvm.autostart")
     if not lines:
-        return ("# nothing is left to remove: this is forgotten an hour after the attempt",)
-    keep = f"# to keep {vm.name}: declare it again, or accept it as imperative; to remove it:"
+        return ("# nothing is left to remove: this finding goes an hour after the attempt",)
+    keep = "# to keep it: declare it again, or accept it as imperative; to remove it:"
     return (keep, *lines)
 
 
@@ -76,7 +76,7 @@ def mend(site: Site, vm: Vm) -> tuple[str, ...]:
     install = _install(vm)
     if install is None:
         why = "microvm -c, or its deploy.installOnHost"
-        return (f"# install {vm.name} on this host again, as it was: {why}",)
+        return (f"# install {vm.name} on this host again, as it was before: {why}",)
     return (f"{install} && {start(vm)}" if vm.autostart and not vm.active else install,)
 
 

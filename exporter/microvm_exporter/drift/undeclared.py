@@ -34,7 +34,7 @@ def undeclared_running(site: Site, vm: Vm) -> Iterator[Finding]:
 
 
 def undeclared_unit(site: Site, vm: Vm) -> Iterator[Finding]:
-    """Units of N are loaded, N is not known and ``microvm@N`` is not running; one a VM."""
+    """Units of N are loaded, N is not known and ``microvm@N`` is not running; one finding a VM."""
     if not vm.known and vm.units and not vm.running:
         states = Counter(unit.active_state for unit in vm.units.values())
         loaded = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
@@ -42,7 +42,7 @@ def undeclared_unit(site: Site, vm: Vm) -> Iterator[Finding]:
             Kind.UNDECLARED_UNIT,
             vm.name,
             f"microvm@{vm.name}.service",
-            f"{vm.name} is not declared but {len(vm.units)} of its units are loaded: {loaded}",
+            f"{vm.name} is not declared but has units loaded: {loaded}",
             remedies.remove(site, vm),
         )
 
@@ -60,7 +60,7 @@ def undeclared_state(site: Site, vm: Vm) -> Iterator[Finding]:
 
 
 def origin_unknown(site: Site, vm: Vm) -> Iterator[Finding]:
-    """The same with a ``flake`` file: a removed flake VM, or one that was made by hand."""
+    """The same with a ``flake`` file: a removed flake VM, or one made by hand."""
     if vm.state and vm.has_flake and not (vm.known or vm.running or vm.unseen):
         yield found(
             Kind.ORIGIN_UNKNOWN,

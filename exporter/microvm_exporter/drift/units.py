@@ -22,7 +22,7 @@ _PLAIN_FAILURES: Final = frozenset({"exit-code", "signal"})
 
 
 def unit_failed(site: Site, vm: Vm) -> Iterator[Finding]:
-    """A unit of N is failed, and not as every stop on such a host leaves it."""
+    """A unit of N has failed, unless every stop on such a host leaves it so."""
     for unit in vm.units.values():
         if unit.active_state == "failed" and not _fails_normally(site, vm, unit):
             yield found(
