@@ -152,6 +152,15 @@ def test_dashboards_lead_into_each_other_by_data() -> None:
     assert "/d/microvm-vm?" in urls["microvm-host"]
 
 
+def test_series_that_is_no_microvm_leads_to_none() -> None:
+    by_title = {panel["title"]: panel for panel in _panels("microvm-host")}
+    (exporter,) = _overriding_links(by_title["MicroVMs over time"])
+    assert exporter["url"].startswith("/d/microvm-exporter?")
+    restarts = by_title["Automatic restarts within 30 minutes"]["fieldConfig"]["overrides"]
+    assert [{"id": "links", "value": []}] in [override["properties"] for override in restarts]
+    assert {override["matcher"]["options"] for override in restarts} == {"(most of any)"}
+
+
 @each
 def test_queries_select_the_job(name: str) -> None:
     wanted = MATCHERS if name == "microvm-fleet" else (*MATCHERS, INSTANCE)

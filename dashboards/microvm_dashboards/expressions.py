@@ -6,7 +6,7 @@ only where all collectors have looked.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from microvm_dashboards.remedies import BLIND, NUMBERS
@@ -14,6 +14,7 @@ from microvm_dashboards.selectors import HOST, any_of, series
 from microvm_exporter.drift.kinds import Kind
 
 __all__ = [
+    "by_rank",
     "finding_remedies",
     "findings_since",
     "fleet_count",
@@ -50,10 +51,12 @@ def fleet_count(expression: str, scope: str) -> str:
 
 def ranked(scope: str, *matchers: str) -> str:
     """Findings with their severity's rank: 3 critical, 2 warning, 1 info."""
-    return " or ".join(
-        f"{number} * {series(_FINDING, scope, *matchers, severity=name)}"
-        for name, number in _RANKS.items()
-    )
+    return by_rank(lambda severity: series(_FINDING, scope, *matchers, severity=severity))
+
+
+def by_rank(select: Callable[[str], str]) -> str:
+    """What is selected for each severity, all ones, with its rank."""
+    return " or ".join(f"{number} * {select(name)}" for name, number in _RANKS.items())
 
 
 def ranked_findings(scope: str) -> str:

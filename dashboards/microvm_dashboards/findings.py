@@ -23,7 +23,7 @@ def findings_table(text: Text, scope: str, *, with_vm: bool) -> Panel:
             *((vm,) if with_vm else ()),
             Column("object", "Object", wrapped=True),
             Column("Value #C", "What to do", mappings=REMEDY_TEXTS, wrapped=True),
-            Column("Value #B", "Since", width=110, unit="dateTimeFromNow", mappings=SINCE),
+            Column("Value #B", "Since", width=120, unit="dateTimeFromNow", mappings=SINCE),
         ],
         sort=("Severity",),
         first_by="kind",

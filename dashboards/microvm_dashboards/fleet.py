@@ -66,7 +66,7 @@ def page() -> Page:
             Section(
                 "Which hosts?",
                 [
-                    Line(7, [(24, _hosts())]),
+                    Line(8, [(24, _hosts())]),
                     Line(8, [(13, _worst()), (11, _silent())]),
                 ],
             ),
@@ -111,6 +111,7 @@ def _hosts() -> Panel:
             Column("Value #E", "Autostart kept", width=140, unit="percentunit", decimals=0),
         ],
         sort=("Critical", "Warning", "Info"),
+        paged=True,
     )
 
 
@@ -140,8 +141,8 @@ def _silent() -> Panel:
         Text(
             "Hosts not seen whole",
             "Hosts that do not answer, that are no target any more since a day or less, or a"
-            " collector of which failed: they may have drift that nobody sees. A host leads to its"
-            " exporter.",
+            " collector of which failed: they may have drift that nobody sees. Twenty at most. A"
+            " host leads to its exporter.",
             "All targets answer, and all their collectors look",
         ),
         [as_table(f"topk(20, sum by ({HOST}, why) ({' or '.join(rows)}))")],
@@ -149,6 +150,7 @@ def _silent() -> Panel:
             Column("instance", "Host", links=[links.to_exporter("__data.fields.instance")]),
             Column("why", "Why", width=140),
         ],
+        paged=True,
     )
 
 

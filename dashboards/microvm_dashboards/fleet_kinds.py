@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from microvm_dashboards import colours
-from microvm_dashboards.expressions import remedies
-from microvm_dashboards.mappings import REMEDY_TEXTS, SEVERITY_NAMES
+from microvm_dashboards.expressions import by_rank, remedies
+from microvm_dashboards.mappings import REMEDY_TEXTS, SEVERITIES
 from microvm_dashboards.panels import Column, Panel, Text, colour_by_name, graph, panel_table
 from microvm_dashboards.queries import as_table, over_time
 from microvm_dashboards.selectors import FLEET, alerts, series
@@ -37,6 +37,7 @@ def kinds() -> Panel:
             Column("Value #B", "What to do", mappings=REMEDY_TEXTS, wrapped=True, left=True),
         ],
         sort=("Now",),
+        paged=True,
     )
 
 
@@ -56,18 +57,23 @@ def kinds_over_time() -> Panel:
 
 
 def firing_alerts() -> Panel:
-    firing = alerts(FLEET, "firing")
+    ranked = by_rank(lambda severity: alerts(FLEET, "firing", severity=severity))
     return panel_table(
         Text(
             "Alerts firing",
-            "Alerts of this project by name, with how many fire. Each has a runbook.",
+            "Alerts of this project by name, the most severe first, with how many fire. Each has a"
+            " runbook.",
             "No alert fires, if the alerting rules are loaded",
         ),
-        [as_table(f"topk(20, count by (alertname, severity) ({firing}))")],
+        [
+            as_table(f"max by (alertname) ({ranked})"),
+            as_table(f"count by (alertname) ({alerts(FLEET, 'firing')})"),
+        ],
         [
             Column("alertname", "Alert"),
-            Column("severity", "Severity", width=80, mappings=SEVERITY_NAMES, filled=True),
-            Column("Value", "Firing", width=65),
+            Column("Value #A", "Severity", width=80, mappings=SEVERITIES, filled=True),
+            Column("Value #B", "Firing", width=65),
         ],
-        sort=("Firing",),
+        sort=("Severity", "Firing"),
+        paged=True,
     )

@@ -25,6 +25,7 @@ from microvm_dashboards.panels import (
     Text,
     colour_by_name,
     graph,
+    link_by_name,
     panel_table,
     timeline,
 )
@@ -38,6 +39,7 @@ __all__ = ["page"]
 
 _RESTARTS: Final = series("microvm_vm_restarts_total", HOST)
 _CONDITIONS: Final = series("microvm_failed_condition_checks", HOST)
+_ANY: Final = "(most of any)"
 _STATE_COLOURS: Final = {
     "active": colours.GOOD,
     "inactive": colours.OFF,
@@ -58,8 +60,8 @@ def page() -> Page:
         annotations=[marks.alerts(HOST), marks.declaration_of_host(HOST), marks.restarts(HOST)],
         sections=[
             Section("Is all well?", [Line(3, findings_tiles()), Line(3, host_tiles())]),
-            Section("What to fix first", [Line(15, [(24, _findings())])]),
-            Section("MicroVMs", [Line(13, [(24, _states())]), Line(10, [(24, _machines())])]),
+            Section("What to fix first", [Line(16, [(24, _findings())])]),
+            Section("MicroVMs", [Line(13, [(24, _states())]), Line(12, [(24, _machines())])]),
             Section("Better or worse?", [Line(8, [(12, _by_severity()), (12, _restarts())])]),
             Section(
                 "What kind of drift?",
@@ -85,7 +87,7 @@ def _findings() -> Panel:
 
 
 def _states() -> Panel:
-    return timeline(
+    panel = timeline(
         Text(
             "MicroVMs over time",
             "The state of each MicroVM, of the 50 with most findings. *Down*: it should run and"
@@ -98,6 +100,7 @@ def _states() -> Panel:
         mappings=VM_STATES,
         links=[links.to_vm("__field.labels.vm")],
     )
+    return link_by_name(panel, "(exporter)", links.to_exporter())
 
 
 def _machines() -> Panel:
@@ -166,14 +169,14 @@ def _restarts() -> Panel:
             NO_SYSTEMD,
         ),
         [
-            over_time(f"max({within})", "(most of any)"),
+            over_time(f"max({within})", _ANY),
             over_time(f"{within} and on (vm) {ever}", "{{vm}}"),
         ],
         steps=LOOPS,
         links=[links.to_vm("__field.labels.vm")],
         decimals=0,
     )
-    return colour_by_name(panel, {"(most of any)": colours.OFF})
+    return link_by_name(colour_by_name(panel, {_ANY: colours.OFF}), _ANY)
 
 
 def _faults() -> Panel:

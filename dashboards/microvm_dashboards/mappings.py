@@ -21,7 +21,6 @@ __all__ = [
     "REMEDY_TEXTS",
     "RESTARTS",
     "SEVERITIES",
-    "SEVERITY_NAMES",
     "SINCE",
     "UNKNOWN",
     "UPTIMES",
@@ -136,8 +135,6 @@ COLLECTOR_STATES: Final = words(
         "4": ("answers", colours.GOOD),
     }
 )
-
-SEVERITY_NAMES: Final = words({name: (name, it) for name, it in colours.SEVERITIES.items()})
 
 
 def _range(first: int, last: int | None, text: str, colour: str) -> dashboard.ValueMapping:

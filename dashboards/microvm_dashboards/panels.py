@@ -22,6 +22,7 @@ __all__ = [
     "Text",
     "colour_by_name",
     "graph",
+    "link_by_name",
     "panel_table",
     "tile",
     "timeline",
@@ -50,7 +51,7 @@ def tile(
     links: Sequence[DashboardLink] = (),
     decimals: int | None = None,
 ) -> stat.Panel:
-    """One number or word, on its colour where it is judged."""
+    """One number or word, on its colour where it is judged, else in it."""
     judged = steps is not PLAIN or bool(mappings)
     reduce = common_builders.ReduceDataOptions().calcs(["lastNotNull"]).values(False)
     panel = (
@@ -59,7 +60,7 @@ def tile(
         .thresholds(_thresholds(steps))
         .color_scheme(FieldColor().mode(dashboard.FieldColorModeId.THRESHOLDS))
         .color_mode(
-            common.BigValueColorMode.BACKGROUND_SOLID if judged else common.BigValueColorMode.NONE
+            common.BigValueColorMode.BACKGROUND_SOLID if judged else common.BigValueColorMode.VALUE
         )
         .graph_mode(common.BigValueGraphMode.NONE)
         .reduce_options(reduce)
@@ -217,6 +218,13 @@ def colour_by_name(panel: timeseries.Panel, names: Mapping[str, str]) -> timeser
     for name, colour in names.items():
         fixed = {"mode": "fixed", "fixedColor": colour}
         panel.override_by_name(name, [dashboard.DynamicConfigValue("color", fixed)])
+    return panel
+
+
+def link_by_name(panel: _P, name: str, *links: DashboardLink) -> _P:
+    """Have the series of this name lead elsewhere than the others, or nowhere."""
+    built = [link.build() for link in links]
+    panel.override_by_name(name, [dashboard.DynamicConfigValue("links", built)])
     return panel
 
 
