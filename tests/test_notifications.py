@@ -6,6 +6,7 @@ Labels and annotations of the alerts are those that `alerts/tests` hold the rule
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,7 +27,7 @@ from tools import tool
 
 SINCE, UNTIL = "2026-03-01 03:12 UTC", "2026-03-01 04:05 UTC"
 """What stands in the golden files for the times of a run."""
-HOSTILE = "<!channel> *&*\n<http://evil.example|runbook>"
+HOSTILE = "<!channel> @all *&*\n<http://evil.example|runbook>"
 
 
 def of_rules(name: str, host: str, vm: str = "web") -> dict[str, Any]:
@@ -230,8 +231,9 @@ def test_pager_has_one_incident_a_host(told: Told) -> None:
 def test_names_mention_nobody_and_link_nowhere_in_the_chat(told: Told) -> None:
     for each in (told.begin, told.end):
         raw = each["a-name-that-a-guest-chose"].extra["raw"]
-        assert "&lt;!channel&gt;" in raw
+        assert "&lt;!channel&gt; @\u200ball" in raw
         assert "<!" not in raw
+        assert "@all" not in re.sub("(?s)```.*?```", "", raw), "in code nobody is mentioned"
         assert "<http://evil" not in raw
 
 
