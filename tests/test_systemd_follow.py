@@ -155,6 +155,18 @@ def test_change_is_followed(
     assert collector.following.events > 0
 
 
+@pytest.mark.parametrize("name", ["masked", "undeclared"])
+def test_what_a_reload_changes_just_before_a_resync_is_not_missed(
+    name: str, fleet: Fleet, collector: SystemdCollector
+) -> None:
+    """No signal tells of it but that of the reload."""
+    before = collector.collect(Cause.EVENT)
+    CHANGES[name](fleet)
+    time.sleep(0.2)  # all signals are there
+    assert_nothing_missed(collector)
+    assert collector.collect(Cause.EVENT) != before
+
+
 @pytest.mark.parametrize("name", ["stop", "first start", "unit forgotten", "undeclared", "reexec"])
 def test_change_between_two_lists_of_a_look_is_followed(
     name: str,

@@ -181,8 +181,8 @@ class SystemdCollector:
             raise self._failed(self._explain.opening(error)) from error
 
     def _look(self, cause: Cause, heard: Heard, *, is_new: bool) -> None:
-        is_gap = is_new or self._due is _Depth.ALL
-        depth = _Depth.ALL if is_gap or cause is Cause.RESYNC else self._due
+        is_told = self._due is _Depth.TOLD and not is_new
+        depth = _Depth.ALL if is_new or cause is Cause.RESYNC else self._due
         self._missed.acquit(self._book.follow(heard))
         if depth is _Depth.TOLD and cause is Cause.EVENT:
             return
@@ -200,12 +200,16 @@ class SystemdCollector:
             self._due = _Depth.TOLD
             self._made_up |= cause is Cause.EVENT and depth is _Depth.ALL
             changed = self._book.relist(every=depth is _Depth.ALL)
-            self._catch_up(frozenset() if is_gap or depth is _Depth.LISTED else changed)
+            self._catch_up(changed if is_told else frozenset())
 
     def _catch_up(self, changed: frozenset[str]) -> None:
-        """Deal with what was told meanwhile, and suspect of what has changed that it never is."""
+        """Deal with what was told meanwhile, and suspect of what has changed that it never is.
+
+        What a reload has changed is never told unit by unit, whenever it came.
+        """
         heard = self._take() or Heard()
-        self._missed.suspect(changed)
+        if self._due is _Depth.TOLD:
+            self._missed.suspect(changed)
         self._missed.acquit(self._book.follow(heard))
         if self._due is not _Depth.TOLD:
             self._signals.ring()
