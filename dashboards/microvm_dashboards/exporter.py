@@ -212,11 +212,11 @@ def _collectors() -> Panel:
             as_table(f"sum {by} ({_LEFT_OUT}) or 0 * max {by} ({SUCCESS} == 1)"),
         ],
         [
-            Column("collector", "Collector", least=95),
+            Column("collector", "Collector", width=95),
             Column("Value #A", "State", mappings=COLLECTOR_STATES, filled=True, width=125),
-            Column("Value #B", "Success", least=70, unit="s", decimals=0),
-            Column("Value #C", "Took", least=70, unit="s"),
-            Column("Value #D", "Left out", least=70, steps=marked(colours.WARNING), filled=True),
+            Column("Value #B", "Success", least=60, unit="s", decimals=0),
+            Column("Value #C", "Took", least=60, unit="s"),
+            Column("Value #D", "Left out", least=60, steps=marked(colours.WARNING), filled=True),
         ],
         sort=("State",),
     )

@@ -233,9 +233,9 @@ def version() -> Panel:
         ],
         [
             Column("instance", "Host"),
-            Column("version", "Exporter"),
-            Column("python_version", "Python"),
+            Column("version", "Exporter", width=100),
+            Column("python_version", "Python", width=100),
             Column("Value #A", "Started", unit="dateTimeAsIso"),
-            Column("Value #B", "Open files"),
+            Column("Value #B", "Open files", width=100),
         ],
     )

@@ -11,18 +11,22 @@ from typing import Final
 from microvm_dashboards import colours, links, marks, variables
 from microvm_dashboards.document import Page
 from microvm_dashboards.fleet_kinds import NO_FINDING, firing_alerts, kinds, kinds_over_time
-from microvm_dashboards.fleet_tiles import (
+from microvm_dashboards.fleet_series import (
     ANSWERING,
     BY_HOST,
     BY_SEVERITY,
+    DECLARED,
+    DRIFTED,
     GONE,
     HOST,
+    LOOKED,
     RATIO,
+    RUNNING,
     SUCCESS,
     TARGETS,
     UP,
-    tiles,
 )
+from microvm_dashboards.fleet_tiles import tiles
 from microvm_dashboards.layout import Line, Section
 from microvm_dashboards.mappings import FINDING_COUNTS
 from microvm_dashboards.no_data import NO_RULES
@@ -41,11 +45,9 @@ from microvm_dashboards.steps import marked
 
 __all__ = ["page"]
 
-_DECLARED: Final = series("job:microvm_declared_vms:sum", FLEET)
-_LOOKED: Final = series("job_collector:microvm_exporter_collector_success:avg", FLEET)
 # Of the collectors of a job, the one that failed on most hosts: so many are blind at least.
 _BLIND: Final = (
-    f"sum(max by (cluster, job) (round((1 - {_LOOKED}) * on (cluster, job) group_left () {UP})))"
+    f"sum(max by (cluster, job) (round((1 - {LOOKED}) * on (cluster, job) group_left () {UP})))"
 )
 
 
@@ -60,6 +62,7 @@ def page() -> Page:
         annotations=[
             marks.fleet_alerts(FLEET),
             marks.declaration_of_fleet(FLEET),
+            marks.restarts_of_fleet(FLEET),
         ],
         sections=[
             Section("Is all well?", tiles()),
@@ -74,7 +77,7 @@ def page() -> Page:
             Section(
                 "What kind?",
                 [
-                    Line(9, [(24, kinds())]),
+                    Line(10, [(24, kinds())]),
                     Line(9, [(12, kinds_over_time()), (12, firing_alerts())]),
                 ],
             ),
@@ -150,7 +153,6 @@ def _silent() -> Panel:
             Column("instance", "Host", links=[links.to_exporter("__data.fields.instance")]),
             Column("why", "Why", width=140),
         ],
-        paged=True,
     )
 
 
@@ -209,8 +211,6 @@ def _conditions() -> Panel:
 
 
 def _machines() -> Panel:
-    running = series("job:microvm_vm_running:sum", FLEET)
-    drifted = series("job:microvm_drifted_vms:sum", FLEET)
     panel = graph(
         Text(
             "MicroVMs",
@@ -219,9 +219,9 @@ def _machines() -> Panel:
             NO_RULES,
         ),
         [
-            over_time(f"sum({_DECLARED})", "declared"),
-            over_time(f"sum({running})", "running"),
-            over_time(f"sum({drifted})", "drifted"),
+            over_time(f"sum({DECLARED})", "declared"),
+            over_time(f"sum({RUNNING})", "running"),
+            over_time(f"sum({DRIFTED})", "drifted"),
         ],
         decimals=0,
     )

@@ -6,6 +6,7 @@ from typing import Final
 
 from microvm_dashboards import colours
 from microvm_dashboards.expressions import by_rank, remedies
+from microvm_dashboards.fleet_series import BY_KIND
 from microvm_dashboards.mappings import REMEDY_TEXTS, SEVERITIES
 from microvm_dashboards.panels import Column, Panel, Text, colour_by_name, graph, panel_table
 from microvm_dashboards.queries import as_table, over_time
@@ -13,13 +14,12 @@ from microvm_dashboards.selectors import FLEET, alerts, series
 
 __all__ = ["NO_FINDING", "firing_alerts", "kinds", "kinds_over_time"]
 
-_RECORDED: Final = "job_kind:microvm_drift_findings:sum"
-_BY_KIND: Final = series(_RECORDED, FLEET)
+_FOUND: Final = series(BY_KIND, FLEET)
 NO_FINDING: Final = "No finding on the hosts that were looked at"
 
 
 def kinds() -> Panel:
-    current = f"sum by (kind) ({_BY_KIND}) > 0"
+    current = f"sum by (kind) ({_FOUND}) > 0"
     return panel_table(
         Text(
             "Kinds of drift",
@@ -29,7 +29,7 @@ def kinds() -> Panel:
         ),
         [
             as_table(current),
-            as_table(f"max by (kind) ({remedies(_RECORDED, FLEET)}) and on (kind) ({current})"),
+            as_table(f"max by (kind) ({remedies(BY_KIND, FLEET)}) and on (kind) ({current})"),
         ],
         [
             Column("kind", "Kind", width=170),
@@ -42,7 +42,7 @@ def kinds() -> Panel:
 
 
 def kinds_over_time() -> Panel:
-    ever = f"sum by (kind) (max_over_time({_BY_KIND}[$__range] @ end())) > 0"
+    ever = f"sum by (kind) (max_over_time({_FOUND}[$__range] @ end())) > 0"
     panel = graph(
         Text(
             "Findings by kind",
@@ -50,7 +50,7 @@ def kinds_over_time() -> Panel:
             " critical, orange for warning, blue for the rest.",
             "No finding in this time, or no recorded series: see the tiles above",
         ),
-        [over_time(f"sum by (kind) ({_BY_KIND}) and on (kind) ({ever})", "{{kind}}")],
+        [over_time(f"sum by (kind) ({_FOUND}) and on (kind) ({ever})", "{{kind}}")],
         decimals=0,
     )
     return colour_by_name(panel, colours.KINDS)

@@ -6,6 +6,17 @@ from typing import Final
 
 from microvm_dashboards import colours
 from microvm_dashboards.expressions import fleet_count
+from microvm_dashboards.fleet_series import (
+    BY_HOST,
+    BY_SEVERITY,
+    DRIFTED,
+    GONE,
+    HOST,
+    RATIO,
+    SUCCESS,
+    TARGETS,
+    UP,
+)
 from microvm_dashboards.layout import Line
 from microvm_dashboards.mappings import words
 from microvm_dashboards.no_data import NO_RULES
@@ -14,28 +25,8 @@ from microvm_dashboards.queries import now
 from microvm_dashboards.selectors import FLEET, series
 from microvm_dashboards.steps import NONE_BROKEN, NONE_WRONG
 
-__all__ = [
-    "ANSWERING",
-    "BY_HOST",
-    "BY_SEVERITY",
-    "GONE",
-    "HOST",
-    "RATIO",
-    "SUCCESS",
-    "TARGETS",
-    "UP",
-    "tiles",
-]
+__all__ = ["tiles"]
 
-UP: Final = series("job:up:sum", FLEET)
-TARGETS: Final = series("job:up:count", FLEET)
-BY_HOST: Final = series("instance:microvm_drift_findings:sum", FLEET)
-RATIO: Final = series("instance:microvm_vm_running:ratio", FLEET)
-SUCCESS: Final = series("microvm_exporter_collector_success", FLEET)
-HOST: Final = "cluster, job, instance"
-ANSWERING: Final = series("up", FLEET)
-GONE: Final = f"last_over_time({ANSWERING}[1d]) unless on ({HOST}) {ANSWERING}"
-BY_SEVERITY: Final = "instance_severity:microvm_drift_finding:count"
 _NONE_SEEN: Final = words({"-1": ("none seen", colours.UNKNOWN)})
 _BLIND_SPOTS: Final = (
     " *none seen*: nothing was found, but some host does not answer or could not look at"
@@ -108,7 +99,6 @@ def _critical() -> Panel:
 
 
 def _vms() -> Panel:
-    drifted = series("job:microvm_drifted_vms:sum", FLEET)
     return tile(
         Text(
             "Drifted VMs",
@@ -116,7 +106,7 @@ def _vms() -> Panel:
             + _BLIND_SPOTS,
             NO_RULES,
         ),
-        now(fleet_count(f"sum({drifted}) > 0", FLEET)),
+        now(fleet_count(f"sum({DRIFTED}) > 0", FLEET)),
         steps=NONE_WRONG,
         mappings=_NONE_SEEN,
     )

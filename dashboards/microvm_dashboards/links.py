@@ -7,7 +7,7 @@ from typing import Final
 from grafana_foundation_sdk.builders.dashboard import DashboardLink
 from grafana_foundation_sdk.models.dashboard import DashboardLinkType
 
-__all__ = ["DASHBOARDS", "others", "to_exporter", "to_host", "to_host_chosen", "to_vm"]
+__all__ = ["DASHBOARDS", "others", "to_exporter", "to_host", "to_vm"]
 
 DASHBOARDS: Final = {
     "microvm-fleet": ("Fleet", "Which hosts drift, and what kind of drift it is"),
@@ -39,18 +39,13 @@ def _to_dashboard(uid: str) -> DashboardLink:
     )
 
 
-def to_host(instance: str) -> DashboardLink:
-    """Link the host that a cell or series tells of, by the variable with its name."""
+def to_host(instance: str | None = None) -> DashboardLink:
+    """Link the host that a cell or series tells of by this variable; unless given, the chosen."""
     return _data_link("Open the host", "microvm-host", _value("instance", instance))
 
 
-def to_host_chosen() -> DashboardLink:
-    """Link the chosen host."""
-    return _data_link("Open the host", "microvm-host", _value("instance", None))
-
-
 def to_exporter(instance: str | None = None) -> DashboardLink:
-    """Link the exporter of a host, the chosen one unless given."""
+    """Link the exporter of a host in the same way."""
     return _data_link("Open its exporter", "microvm-exporter", _value("instance", instance))
 
 

@@ -38,14 +38,18 @@ def words(meanings: Mapping[str, tuple[str, str | None]]) -> list[dashboard.Valu
     return [dashboard.ValueMap(options)]
 
 
-UNKNOWN: Final[list[dashboard.ValueMapping]] = [
-    dashboard.SpecialValueMap(
-        dashboard.DashboardSpecialValueMapOptions(
-            dashboard.SpecialValueMatch.NULL_AND_NAN,
-            dashboard.ValueMappingResult(text="unknown", color=colours.UNKNOWN, index=99),
-        )
-    )
-]
+def _no_value(text: str, colour: str | None = None) -> dashboard.ValueMapping:
+    result = dashboard.ValueMappingResult(text=text, color=colour, index=99)
+    match = dashboard.SpecialValueMatch.NULL_AND_NAN
+    return dashboard.SpecialValueMap(dashboard.DashboardSpecialValueMapOptions(match, result))
+
+
+def _range(first: int, last: int | None, text: str | None, colour: str) -> dashboard.ValueMapping:
+    result = dashboard.ValueMappingResult(text=text, color=colour, index=first)
+    return dashboard.RangeMap(dashboard.DashboardRangeMapOptions(first, last, result))
+
+
+UNKNOWN: Final = [_no_value("unknown", colours.UNKNOWN)]
 """No value at all: could not look. Never green."""
 
 SEVERITIES: Final = words(
@@ -70,15 +74,7 @@ REMEDY_TEXTS: Final = words(
 )
 """Of the numbers that `expressions.remedies` gives."""
 
-SINCE: Final = [
-    *words({"0": ("—", None)}),
-    dashboard.SpecialValueMap(
-        dashboard.DashboardSpecialValueMapOptions(
-            dashboard.SpecialValueMatch.NULL_AND_NAN,
-            dashboard.ValueMappingResult(text="earlier", index=99),
-        )
-    ),
-]
+SINCE: Final = [*words({"0": ("—", None)}), _no_value("earlier")]
 """Of the times that `expressions.findings_since` gives."""
 
 UPTIMES: Final = words({"-1": ("not running", colours.OFF)})
@@ -95,11 +91,7 @@ LASTING: Final = [
 
 COUNTS: Final = [
     *words({"0": ("none", colours.GOOD), "-1": ("unknown", colours.UNKNOWN)}),
-    dashboard.RangeMap(
-        dashboard.DashboardRangeMapOptions(
-            1, None, dashboard.ValueMappingResult(color=colours.WARNING, index=99)
-        )
-    ),
+    _range(1, None, None, colours.WARNING),
 ]
 """How many are not as they should be; -1 where it could not be looked."""
 
@@ -135,11 +127,6 @@ COLLECTOR_STATES: Final = words(
         "4": ("answers", colours.GOOD),
     }
 )
-
-
-def _range(first: int, last: int | None, text: str, colour: str) -> dashboard.ValueMapping:
-    result = dashboard.ValueMappingResult(text=text, color=colour, index=first)
-    return dashboard.RangeMap(dashboard.DashboardRangeMapOptions(first, last, result))
 
 
 FINDING_COUNTS: Final = [

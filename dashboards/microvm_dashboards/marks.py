@@ -21,6 +21,7 @@ __all__ = [
     "exporter_starts",
     "fleet_alerts",
     "restarts",
+    "restarts_of_fleet",
 ]
 
 
@@ -78,6 +79,17 @@ def restarts(scope: str) -> AnnotationQuery:
         colours.WARNING,
         text="{{vm}} restarted",
         tags="vm",
+    )
+
+
+def restarts_of_fleet(scope: str) -> AnnotationQuery:
+    """systemd starts VMs again, somewhere; of a crash loop the first restart alone."""
+    restarted = series("job:microvm_vm_restarts:increase5m", scope)
+    return _annotation(
+        "Restarts",
+        _begins(lambda before: f"sum by (cluster, job) ({restarted}{before}) > 0"),
+        colours.WARNING,
+        text="MicroVMs restarted on some host {{cluster}}",
     )
 
 

@@ -53,7 +53,8 @@ REMEDIES: Final = {
     Kind.MISSING_INTERFACE: "It runs without a device of its: restart the VM.",
     Kind.STRAY_TAP: "See that nothing holds it open, then ip link delete.",
     Kind.STRAY_MACVTAP: "See that no VM uses it, then ip link delete.",
-    Kind.RESIDUAL_UNIT_FILE: "Switch the host again; if the file stays, it was put there by hand.",
+    Kind.RESIDUAL_UNIT_FILE: "Switch the host again; a file that stays was put there by hand:"
+    " remove it.",
     Kind.UNUSED_TEMPLATE: "Take microvm.nix's host module out if the host is to run no VM.",
     Kind.DAEMON_RELOAD_NEEDED: "systemctl daemon-reload",
 }

@@ -77,7 +77,7 @@ def _facts() -> Panel:
         ),
         [as_table(f"max by (instance, origin, hypervisor, autostart) ({_INFO})")],
         [
-            Column("instance", "Host", links=[links.to_host_chosen()]),
+            Column("instance", "Host", links=[links.to_host()]),
             Column("origin", "Origin"),
             Column("hypervisor", "Hypervisor"),
             Column("autostart", "Autostart"),
