@@ -8,7 +8,7 @@ from typing import Any
 
 from host.prometheus import Prometheus
 from screenshots.dashboard import Dashboard, Json, Query
-from screenshots.variables import ALL, Choice, Choices, interpolate
+from screenshots.variables import Choice, Choices, interpolate
 
 _LABEL_VALUES = re.compile(r"label_values\((?:(?P<selector>.*),\s*)?(?P<label>\w+)\)", re.DOTALL)
 
@@ -37,8 +37,6 @@ def offered(
     """Give the values that the variable's menu offers."""
     if variable["type"] == "datasource":
         return ["Prometheus"]
-    if variable["type"] != "query":
-        return [str(variable["current"]["value"])]
     selector, label = label_query(variable, choices)
     times = {"start": str(end - dashboard.span), "end": str(end)}
     match = {"match[]": selector} if selector else {}
@@ -82,8 +80,3 @@ def _regions(times: list[float], step: int) -> list[tuple[float, float]]:
         else:
             regions.append((at, at))
     return regions
-
-
-def shown(choice: Choice) -> str:
-    """Give a choice as the dashboard's own line of variables says it."""
-    return "All" if choice.is_all or choice.values == (ALL,) else " + ".join(choice.values)

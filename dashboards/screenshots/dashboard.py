@@ -47,8 +47,8 @@ class Dashboard:
 
     @property
     def panels(self) -> list[Json]:
-        """All panels, those inside of collapsed rows among them."""
-        return [p for panel in self.json["panels"] for p in (panel, *panel.get("panels", ()))]
+        """All panels, and the rows before them."""
+        return list(self.json["panels"])
 
     @property
     def variables(self) -> list[Json]:
@@ -69,14 +69,13 @@ class Dashboard:
         return min(seconds, self._longest or seconds)
 
     def queries(self, choices: Choices) -> Iterator[Query]:
-        """Every query of every panel that is not switched off."""
+        """Every query of every panel."""
         for panel in self.panels:
             step = self._step(panel)
             for target in panel.get("targets", ()):
-                if not target.get("hide"):
-                    expr = self.fill(target["expr"], choices, step)
-                    instant = bool(target.get("instant"))
-                    yield Query(panel["id"], target["refId"], expr, instant, step)
+                expr = self.fill(target["expr"], choices, step)
+                instant = bool(target.get("instant"))
+                yield Query(panel["id"], target["refId"], expr, instant, step)
 
     def fill(self, expr: str, choices: Choices, step: int, least: int | None = None) -> str:
         """Give the query that Grafana sends for an expression, its own variables filled in too.
@@ -97,5 +96,4 @@ class Dashboard:
         """A point a pixel at most, and none between two scrapes."""
         wanted = self.span / (panel["gridPos"]["w"] / 24 * _PAGE_WIDTH)
         nice = min(_NICE_STEPS, key=lambda step: abs(step - wanted))
-        least = re.fullmatch(r"(\d+)([smhdw])", panel.get("interval") or "")
-        return max(nice, self._scrape, int(least[1]) * _UNITS[least[2]] if least else 0)
+        return max(nice, self._scrape)

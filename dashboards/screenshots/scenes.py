@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from host.prometheus import Prometheus
 from microvm_simulator.history import HISTORY
-from screenshots.answers import answer, choose, events, shown
+from screenshots.answers import answer, choose, events
 from screenshots.dashboard import FOLDER, Dashboard
-from screenshots.variables import Choices, interpolate_all
+from screenshots.variables import Choices, interpolate_all, shown
 
 END: Final = int(datetime(2026, 11, 23, 16, 20, tzinfo=UTC).timestamp())
 """The end of the history, always the same: what did not change is drawn as it was."""
@@ -91,9 +91,8 @@ def page(scene: Scene, prometheus: Prometheus) -> dict[str, Any]:
         "answers": answers,
         "events": list(_marks(dashboard, prometheus, choices, scene.end)),
         "variables": [
-            {"label": variable.get("label", name), "value": shown(choices[name])}
+            {"label": variable["label"], "value": shown(choices[variable["name"]])}
             for variable in dashboard.variables
-            for name in [variable["name"]]
         ],
     }
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 ALL: Final = "$__all"
 """What Grafana calls the choice of everything."""
 
-_REFERENCE: Final = re.compile(r"\$\{(\w+)(?::(\w+))?\}|\$(\w+)|\[\[(\w+)\]\]")
+_REFERENCE: Final = re.compile(r"\$\{(\w+)(?::(\w+))?\}|\$(\w+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ def interpolate(text: str, choices: Choices, how: str = "text") -> str:
     """
 
     def one(match: re.Match[str]) -> str:
-        name = match[1] or match[3] or match[4]
+        name = match[1] or match[3]
         choice = choices.get(name)
         return match[0] if choice is None else _FORMATS[match[2] or how](name, choice)
 
@@ -73,14 +73,13 @@ def _in_url(name: str, choice: Choice) -> str:
     return "&".join(f"var-{name}={quote(value, safe='')}" for value in values)
 
 
-def _joined(by: str) -> Callable[[str, Choice], str]:
-    return lambda _, choice: "All" if choice.is_all else by.join(choice.values)
+def shown(choice: Choice) -> str:
+    """Give a choice as the dashboard's own line of variables says it."""
+    return "All" if choice.is_all else " + ".join(choice.values)
 
 
 _FORMATS: Final[Mapping[str, Callable[[str, Choice], str]]] = {
     "prometheus": _in_query,
     "queryparam": _in_url,
-    "percentencode": lambda _, choice: quote(",".join(choice.values), safe=""),
-    "raw": _joined(","),
-    "text": _joined(" + "),
+    "text": lambda _, choice: shown(choice),
 }
