@@ -32,7 +32,7 @@ def read(path: Path) -> tuple[Runner | None, Leftouts]:
     tally = Tally()
     with open_directory(str(path.parent)) as fd:
         runner = read_runner(path.name, dir_fd=fd, tally=tally)
-    return runner, tally.leftouts()
+    return runner, Leftouts(unreadable=tally.unreadable)
 
 
 def read_sound(path: Path) -> Runner:

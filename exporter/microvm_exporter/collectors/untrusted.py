@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from microvm_exporter.model import Leftouts, Symlink
+from microvm_exporter.model import Symlink
 
 __all__ = [
     "FILE_MAX",
@@ -48,15 +48,9 @@ Fingerprint = tuple[int, ...]
 
 @dataclass(slots=True)
 class Tally:
-    """`Leftouts` while they are counted."""
+    """A count of what could not be looked at, as of `microvm_exporter.model.Leftouts`."""
 
-    limit: int = 0
-    name: int = 0
     unreadable: int = 0
-
-    def leftouts(self) -> Leftouts:
-        """Return the counts as a record."""
-        return Leftouts(self.limit, self.name, self.unreadable)
 
 
 def is_missing(error: OSError) -> bool:
