@@ -299,7 +299,7 @@ class Link:
     """A TAP or macvtap device on the host.
 
     ``ours`` is true when it belongs to the microvm user: a TAP by ``IFLA_TUN_OWNER``, a macvtap
-    by the owner of ``/dev/tap<ifindex>``. A macvtap has no ``persistent`` and no ``multi_queue``.
+    by the owner of ``/dev/tap<ifindex>``. A macvtap has no ``persistent``.
     """
 
     name: str
@@ -307,7 +307,6 @@ class Link:
     kind: LinkKind
     ours: bool
     persistent: bool = False
-    multi_queue: bool = False
     carrier: bool = False
 
 

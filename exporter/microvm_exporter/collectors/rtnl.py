@@ -54,7 +54,6 @@ _INFO_DATA: Final = 2
 _TUN_OWNER: Final = 1
 _TUN_TYPE: Final = 3
 _TUN_PERSIST: Final = 6
-_TUN_MULTI_QUEUE: Final = 7
 _TYPE_TAP: Final = 2  # IFF_TAP; IFF_TUN, a layer 3 device, is 1
 
 _Attributes = dict[int, bytes]
@@ -264,7 +263,6 @@ def read(message: bytes, uid: int) -> Link | None:
         LinkKind.TAP,
         ours=_TUN_OWNER in tun and _number(tun[_TUN_OWNER]) == uid,
         persistent=_number(tun[_TUN_PERSIST]) != 0,
-        multi_queue=_number(tun[_TUN_MULTI_QUEUE]) != 0,
         carrier=carrier,
     )
 
