@@ -236,12 +236,27 @@ os.read(0, 1)
 """
 
 
-def test_a_tap_is_deleted_only_when_no_process_holds_it(fleet: Fleet) -> None:
+@pytest.mark.parametrize("vm", [None, Vm("web", autostart=False, taps=("vm-old",))])
+@pytest.mark.parametrize("by", ["page", "check"])
+def test_a_tap_is_deleted_only_when_no_process_holds_it(
+    fleet: Fleet, vm: Vm | None, by: str
+) -> None:
     """However many descriptors there are: a command line takes 2 MB, and here 128 KB."""
     machine = fleet.machine
-    (mitigation,) = Page.read("MicrovmStrayTap").blocks("sh", "Mitigation")
-    script = f"ulimit -s 512\ndevice='vm-old'\n{mitigation}"
+    if vm:
+        fleet.declare(vm)
+        fleet.switch()
     cases.add_tap(fleet, "vm-old")
+    if by == "check":
+        (commands,) = (
+            finding["remedy"]
+            for finding in check_json(machine)[1]["findings"]
+            if finding["kind"] == Kind.STRAY_TAP
+        )
+    else:
+        (mitigation,) = Page.read("MicrovmStrayTap").blocks("sh", "Mitigation")
+        commands = f"device='vm-old'\n{mitigation}"
+    script = f"ulimit -s 512\n{commands}"
     with machine.popen(str(PYTHON), "-c", HOLD, stdin=subprocess.PIPE) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "ready\n"

@@ -82,15 +82,16 @@ def mend(site: Site, vm: Vm) -> tuple[str, ...]:
 
 def delete_link(link: Link, owner: Vm | None) -> str:
     """Delete a device, unless it has come into use since."""
-    delete = f"ip link delete dev {quote(link.name)}"
-    if owner is not None:
-        return f"systemctl --quiet is-active {_service(owner)} || {delete}"
+    steps = [f"ip link delete dev {quote(link.name)}"]
     if link.kind is LinkKind.TAP:
         # A descriptor tells of the TAP that it holds, up or down (drivers/net/tun.c); the carrier
-        # of one that is down cannot be read.
+        # of one that is down cannot be read. The paths of all descriptors together can be too long
+        # for a command, so grep looks for them itself.
         holds = quote(f"^iff:.{_literally(link.name)}$")
-        return f"grep -qs {holds} /proc/[0-9]*/fdinfo/* || {delete}"
-    return delete
+        steps.insert(0, f"grep -rqs {holds} /proc/[0-9]*/fdinfo")
+    if owner is not None:
+        steps.insert(0, f"systemctl --quiet is-active {_service(owner)}")
+    return " || ".join(steps)
 
 
 def _literally(text: str) -> str:
