@@ -17,6 +17,7 @@ from threading import Event, Thread
 import pytest
 
 from host_files import Host, look
+from microvm_exporter.collectors import missed
 from microvm_exporter.collectors.state import StateCollector
 from microvm_exporter.collectors.unit_files import Entry, list_family
 from microvm_exporter.collectors.watches import Watches
@@ -26,10 +27,15 @@ from unprivileged import reachable_directory, unprivileged
 
 pytestmark = pytest.mark.timeout(120)
 
-GRACE = 2.1
-"""Seconds after which what no event has told counts as missed."""
+GRACE = 0.2
+"""Seconds after which what no event has told counts as missed here."""
 
 Change = Callable[[Host], object]
+
+
+@pytest.fixture(autouse=True)
+def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(missed, "_GRACE", GRACE)
 
 
 class Followed:
@@ -511,7 +517,7 @@ def test_what_no_event_tells_is_not_missed(followed: Followed) -> None:
     shutil.rmtree(host.store / "toplevel")
     (host.store / "old/bin/tap-up").touch()
     assert changed_vms(followed.tree, followed.expect(Cause.RESYNC)) == {"db", "web"}
-    time.sleep(GRACE)
+    time.sleep(GRACE + 0.1)
     followed.expect(Cause.RESYNC)
     assert followed.missed == 0
 
@@ -525,7 +531,7 @@ def test_what_no_event_has_told_is_missed(followed: Followed) -> None:
     swallow_events(followed)
     followed.expect(Cause.RESYNC)
     assert followed.missed == 0
-    time.sleep(GRACE)
+    time.sleep(GRACE + 0.1)
     followed.expect(Cause.EVENT)
     assert followed.missed == 4  # two VMs, a gcroot, a unit directory
 
@@ -851,6 +857,6 @@ def test_random_changes_lead_to_where_a_fresh_look_does(followed: Followed, seed
     tree = followed.tree
     assert followed.expect(Cause.RESYNC) is tree
     assert followed.is_active()
-    time.sleep(GRACE)
+    time.sleep(GRACE + 0.1)
     followed.collect(Cause.EVENT)
     assert followed.missed == 0

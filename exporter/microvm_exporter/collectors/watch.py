@@ -165,7 +165,7 @@ class Watcher:
             else:
                 told.update((key, None) for key in keys.get(None, ()))
             if len(told) > _TOLD_MAX:
-                raise WatchesLost("changes in a directory to which too many links lead")
+                raise WatchesLost("too many links lead to a directory that changes: remove them")
         self._renew(stale)
         return told.union((key, None) for key in stale)
 
