@@ -629,6 +629,15 @@ def test_nothing_is_removed_while_the_declaration_cannot_be_read() -> None:
     assert [line for line in remedies if "rm " in line or "stop" in line] == []
 
 
+def test_nothing_is_installed_without_a_word_where_disks_may_not_be_mounted() -> None:
+    world = healthy_world()
+    _state_deleted(world)
+    remedies = [f.remedy for f in world.judge().findings]
+    install = "systemctl restart install-microvm-spare.service"
+    assert [commands for _, commands in remedies] == [install, install]
+    assert all(comment.startswith("# first mount ") for comment, _ in remedies)
+
+
 def test_gcroot_of_a_vm_that_is_there_is_not_removed() -> None:
     world = healthy_world()
     world.gcroots["off"] = replace(world.gcroots["off"], dangling=True)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Final
 
 from microvm_exporter.drift.host import Site
 from microvm_exporter.drift.vm import Vm
@@ -28,6 +29,9 @@ __all__ = [
     "start",
     "stop",
 ]
+
+# Its volumes are made where they are not (``autoCreate``).
+_MOUNT: Final = "# first mount what its disks are on, if it is not: it would start on empty ones"
 
 
 def stop(vm: Vm) -> str:
@@ -77,7 +81,8 @@ def mend(site: Site, vm: Vm) -> tuple[str, ...]:
     if install is None:
         why = "microvm -c, or its deploy.installOnHost"
         return (f"# install {vm.name} on this host again, as it was before: {why}",)
-    return (f"{install} && {start(vm)}" if vm.autostart and not vm.active else install,)
+    commands = f"{install} && {start(vm)}" if vm.autostart and not vm.active else install
+    return (commands,) if vm.state or vm.state_unseen else (_MOUNT, commands)
 
 
 def delete_link(link: Link, owner: Vm | None) -> str:
