@@ -38,7 +38,7 @@ class Plan:
     @classmethod
     def from_environ(cls, *, scale: bool) -> Plan:
         return cls(
-            idle=max(2 * phases.INTERVAL, _environ("BENCH_IDLE", 75 if scale else 315)),
+            idle=max(3 * phases.INTERVAL, _environ("BENCH_IDLE", 75 if scale else 315)),
             churn=_environ("BENCH_CHURN", 30 if scale else 60),
             samples=_environ("BENCH_SAMPLES", 10 if scale else 30),
         )

@@ -24,7 +24,7 @@ NODE_EXPORTER_PORT = 9100
 
 _FAMILY_REGEX = r"microvm(-[a-z-]+)?@.+\.service|install-microvm-.+\.service"
 _SPARE_VMS = 100
-_QUIET_AFTER = 60.0
+_QUIET_AFTER = 300.0  # seconds; a look at 35,000 units while PID 1 is busy takes its time
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,13 @@ from host.bench_exporter import (
     node_exporter,
     wait_for_rest,
 )
-from host.bench_host import DECLARATION_AS_IT_IS, BenchHost, replace_declaration
+from host.bench_host import (
+    DECLARATION_AS_IT_IS,
+    PATIENCE,
+    RELOAD,
+    BenchHost,
+    replace_declaration,
+)
 from host.bench_inside import Churned, Latencies, Task, start
 from host.bench_report import Figure, Load, percent, seconds, size, text, whole
 from host.exporter import PORT
@@ -224,8 +231,8 @@ def measure_switch(watch: Watch, host: BenchHost) -> list[Figure]:
     with exporter(host) as running:
         before, meter = running.refreshes(), watch.meter(running.folder)
         begun = time.monotonic()
-        host.machine.run("sh", "-e", input=_switch(updated), timeout=600)
-        host.fleet.settle(600)
+        host.machine.run("sh", "-e", input=_switch(updated), timeout=PATIENCE)
+        host.fleet.settle(PATIENCE)
         wait_for_rest(running)
         lasted = time.monotonic() - begun
         looks, rates = _grown(before, running.refreshes()), meter.rates()
@@ -242,10 +249,9 @@ def measure_switch(watch: Watch, host: BenchHost) -> list[Figure]:
 def _switch(vms: Sequence[Vm]) -> str:
     return "\n".join(
         (
-            "export SYSTEMD_BUS_TIMEOUT=10min",  # a reload of 35,000 units takes half a minute
             replace_declaration(DECLARATION_AS_IT_IS),
             *(f"ln -sfT {vm.runner} {vm.state}/current" for vm in vms),
-            "systemctl daemon-reload",
+            shlex.join(RELOAD),
             f"systemctl restart {' '.join(vm.unit for vm in vms)}",
         )
     )

@@ -17,6 +17,7 @@ ENVIRONMENT: Mapping[str, str] = {
     "LANG": "C.UTF-8",
     "HOME": "/",
     "PYTHONDONTWRITEBYTECODE": "1",  # the checkout is read-only in a machine
+    "SYSTEMD_BUS_TIMEOUT": "10min",  # `Machine.run` knows how long to wait for a busy PID 1
 }
 
 _PACKAGES = {
