@@ -18,7 +18,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePath
-from types import TracebackType
 from typing import IO, Any, Self
 
 from host import nspawn
@@ -34,6 +33,7 @@ PYTHON = Path(sys.executable).resolve()
 _USERS = ("g kvm -", "u microvm -:kvm", f"u {EXPORTER_USER} -")
 _FOLDERS = ("/nix/store", "/nix/var/nix/gcroots/microvm", "/var/lib/microvms")
 _BUS = "/run/dbus/system_bus_socket"
+_GENERATORS = "systemd/system-generators"
 _OPEN_TO_ALL = 0o011
 
 _numbers = itertools.count(1)
@@ -89,12 +89,7 @@ class Machine:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -256,6 +251,8 @@ class Machine:
         self.path("/dev/net/tun").chmod(0o666)  # as udev has it, which does not run in here
         for folder in _FOLDERS:
             self.path(folder).mkdir(parents=True)
+        for generator in Path("/usr/lib", _GENERATORS).iterdir():  # half of a reload's time
+            self.link(f"/etc/{_GENERATORS}/{generator.name}", "/dev/null")
         for parent in {parent for bound in nspawn.bound_paths() for parent in bound.parents}:
             inside = self.path(parent)  # where a home is closed to other users, it is not in here
             inside.chmod(inside.stat().st_mode | _OPEN_TO_ALL)
