@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Final, Self
 
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
+from host.measure import cpu_seconds
 from host.prometheus import Prometheus
 from host.service import ServiceError
 from microvm_simulator.fleet import HOSTS_A_SERVER, host_name
@@ -63,12 +63,7 @@ class Load:
             raise
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.prometheus.stop()
         self._end_fleet()
 
@@ -139,9 +134,7 @@ class Load:
 
     def fleet_seconds(self) -> float:
         """Give the processor time of the fleet's process."""
-        stat = Path(f"/proc/{self._fleet.pid}/stat").read_text()
-        user, system = stat.rpartition(")")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        return cpu_seconds(Path(f"/proc/{self._fleet.pid}"))
 
     def page_size(self) -> int:
         """Give how many bytes a scrape of the last host, which is healthy, is on the wire."""

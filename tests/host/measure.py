@@ -16,7 +16,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import TracebackType
 from typing import Self
 
 from host.machine import PYTHON, Inside, Machine, MachineError
@@ -87,13 +86,13 @@ class Meter:
         self._processes = processes
         self._idle = idle or {}
         self._begun = time.monotonic()
-        self._before = {name: _cpu_seconds(path) for name, path in processes.items()}
+        self._before = {name: cpu_seconds(path) for name, path in processes.items()}
 
     def spent(self, times: float) -> dict[str, float]:
         """Seconds for each of `times` rounds of work."""
         elapsed = time.monotonic() - self._begun
         used = {
-            name: _cpu_seconds(path) - self._before[name] for name, path in self._processes.items()
+            name: cpu_seconds(path) - self._before[name] for name, path in self._processes.items()
         }
         return {
             name: (seconds - self._idle.get(name, 0.0) * elapsed) / times
@@ -105,7 +104,7 @@ class Meter:
         return self.spent(time.monotonic() - self._begun)
 
 
-def _cpu_seconds(process: Path) -> float:
+def cpu_seconds(process: Path) -> float:
     """User and system time of a process (proc(5)); its name may have blanks and parentheses."""
     fields = (process / "stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICKS
@@ -166,12 +165,7 @@ class NotifySocket:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._socket.close()
         self._here.unlink()
 
