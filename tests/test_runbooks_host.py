@@ -223,6 +223,28 @@ def test_templates_without_vms_are_found_as_the_page_says(fleet: Fleet) -> None:
     assert_shown(fleet.machine, "MicrovmUnusedTemplate")
 
 
+def test_a_vm_that_is_installed_once_comes_back_with_its_disks(fleet: Fleet) -> None:
+    """As ``check`` says of one with updateFlake that has lost its links, but not its directory."""
+    machine, vm = fleet.machine, Vm("home", Origin.DEPLOYED)
+    fleet.declare(vm)
+    fleet.switch()
+    fleet.stop("home")
+    for name in ("current", "flake"):
+        machine.remove(vm.state / name)
+    machine.write(vm.state / "data" / ".hidden.img", "all that matters")
+    machine.write(vm.state / ".lock", "")
+    (remedy,) = (
+        finding["remedy"]
+        for finding in check_json(machine)[1]["findings"]
+        if finding["kind"] == Kind.MISSING_STATE
+    )
+    machine.run("sh", "-e", input=remedy)
+    assert findings(fleet) == []
+    assert machine.show("microvm@home.service", "ActiveState") == {"ActiveState": "active"}
+    assert machine.path(vm.state / "data" / ".hidden.img").read_text() == "all that matters"
+    assert [path.name for path in machine.path(STATE).iterdir()] == ["home"]
+
+
 HOLD: Final = """\
 import fcntl, os, resource, struct
 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

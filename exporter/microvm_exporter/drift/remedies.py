@@ -139,9 +139,22 @@ def _install(vm: Vm) -> str | None:
     if vm.has_flake:
         return f"microvm -u {quote(vm.name)}"
     if vm.declared and vm.state:
-        path = quote(vm.state.path)
-        return f"mv {path} {quote(f'{vm.state.path}.old')} && systemctl restart {unit}"
+        return _install_around(vm.state.path, unit)
     return None
+
+
+def _install_around(path: str, unit: str) -> str:
+    """Have a directory made that the unit skips where there is one, and keep what is in that."""
+    here, aside = quote(path), quote(f"{path}.old")
+    return " && ".join(
+        (
+            f"mv -T {here} {aside}",
+            f"systemctl restart {unit}",
+            f"rm -f {quote(f'{path}.old/current')}",
+            f"find {aside} -mindepth 1 -maxdepth 1 -exec mv -nt {here} {{}} +",
+            f"rmdir {aside}",
+        )
+    )
 
 
 def _service(vm: Vm) -> str:
