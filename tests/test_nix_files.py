@@ -44,6 +44,7 @@ def test_documentation_binds_no_name_in_vain(snippet: str) -> None:
         ("x: let y = x; z = { y = 2; }.y; in z", {"y"}),
         ('let a = "b"; b = ./a; in b', {"a"}),
         ("let inherit (builtins) map filter; in [ (map (x: x)) ]", {"filter"}),
+        ("{ a, b, c }: b.${a.c}.d", {"c"}),
     ],
 )
 def test_names_bound_in_vain_are_found(text: str, unused: set[str]) -> None:
@@ -66,7 +67,8 @@ def unused_names(source: Path | str) -> set[str]:
 
 
 def unused_in(parsed: str) -> set[str]:
-    tokens = list(without_inherit(TOKEN.findall(parsed)))
+    computed = re.sub(r'"\$\{([^"{}]*)\}"', r"(\1)", parsed)  # names in what looks like a string
+    tokens = list(without_inherit(TOKEN.findall(computed)))
     assert "with" not in tokens
     bound = set(bindings(tokens))
     return bound - set(uses(tokens, bound))

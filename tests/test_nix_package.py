@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from typing import Any
 
@@ -20,11 +22,15 @@ NIXPKGS_NAMES = {"pygobject": "pygobject3"}
 PACKAGE = """
 let
   same = { buildPythonApplication = made: made; python.version = "3.13.5"; };
-  names = builtins.listToAttrs (map (name: { inherit name; value = name; }) [ %s ]);
+  names = builtins.listToAttrs (map (name: { inherit name; value = name; }) [ %s ]) // {
+    pyroute2 = { outPath = "pyroute2"; version = "%s"; };
+  };
 in
 import ./nix/package.nix {
   lib = {
+    throwIf = broken: message: value: if broken then throw message else value;
     versionAtLeast = version: least: builtins.compareVersions version least >= 0;
+    versionOlder = version: other: builtins.compareVersions version other < 0;
     fileset = { toSource = { fileset, ... }: fileset; unions = map toString; };
     licenses.mit = "MIT";
     platforms.linux = "linux";
@@ -39,23 +45,24 @@ import ./nix/package.nix {
 """
 
 
-def package(version: str = "3.12.11") -> dict[str, Any]:
+def package(version: str = "3.12.11", pyroute2: str = "0.9.6") -> dict[str, Any]:
     known = ("hatchling", "hypothesis", "pytest", "pytest-timeout", *dependencies())
     names = " ".join(f'"{name}"' for name in known)
-    made: dict[str, Any] = nix_eval.evaluate(PACKAGE % (names, version))
+    made: dict[str, Any] = nix_eval.evaluate(PACKAGE % (names, pyroute2, version))
     return made
 
 
-def dependencies() -> list[str]:
+def dependencies() -> dict[str, str]:
+    """What the project needs, by its name in nixpkgs, and the oldest version that will do."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = [re.split(r"[<>=~]", one)[0].lower() for one in project["dependencies"]]
-    return sorted(NIXPKGS_NAMES.get(name, name) for name in names)
+    parts = [re.split(r"[<>=~,]+", one) for one in project["dependencies"]]
+    return {NIXPKGS_NAMES.get(name.lower(), name.lower()): least for name, least, *_ in parts}
 
 
 def test_package_is_that_of_the_project() -> None:
     made = package()
     assert made["version"] == __version__
-    assert sorted(made["dependencies"]) == dependencies()
+    assert sorted(made["dependencies"]) == sorted(dependencies())
     assert made["passthru"]["tests"] == {"vm-test": str(ROOT / "nix/vm-test.nix")}
 
 
@@ -64,6 +71,19 @@ def test_package_is_that_of_the_project() -> None:
 )
 def test_package_is_for_a_python_that_pydbus_runs_on(version: str, taken: str) -> None:
     assert package(version)["passthru"]["python"]["version"] == taken
+
+
+def test_package_says_when_nixpkgs_is_too_old_for_it() -> None:
+    assert package(pyroute2=dependencies()["pyroute2"])
+    message = "needs pyroute2 0.9.1 or later, and this nixpkgs has 0.8.1: take the package"
+    with pytest.raises(nix_eval.NixError, match=message):
+        package(pyroute2="0.8.1")
+
+
+def test_package_is_tried_as_it_is_installed() -> None:
+    [trial] = [line for line in package()["checkPhase"].splitlines() if "$out" in line]
+    bash = ("bash", "-euo", "pipefail", "-c", trial)
+    subprocess.run(bash, env={"out": sys.prefix, "PATH": "/usr/bin:/bin"}, check=True)
 
 
 def test_package_runs_tests_that_are_there() -> None:
