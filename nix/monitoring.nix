@@ -31,9 +31,15 @@ let
     filter = path: type: type == "regular" && lib.hasSuffix ".json" path;
   };
 
+  # The colons of an IPv6 address without brackets are not those of a port.
   target =
     host:
-    if builtins.match ".*:[0-9]+" host == null then "${host}:${toString cfg.scrape.port}" else host;
+    if builtins.match "[^[]*:[^[]*:[^[]*" host != null then
+      target "[${host}]"
+    else if builtins.match ".*:[0-9]+" host == null then
+      "${host}:${toString cfg.scrape.port}"
+    else
+      host;
 in
 {
   options.services.microvm-monitoring = {
@@ -70,12 +76,12 @@ in
         default = [ ];
         example = [
           "vmhost1.example"
-          "[fd00::2]"
+          "fd00::2"
           "vmhost3.example:9999"
         ];
         description = ''
           Hosts that run the exporter, for a scrape job of Prometheus; there is none without any.
-          IPv6 addresses stand in brackets, and a port can follow where it is another.
+          A port can follow where it is another; IPv6 addresses stand in brackets then.
         '';
       };
 
