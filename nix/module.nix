@@ -106,7 +106,10 @@ let
           type = types.listOf types.str;
           default = [ ];
           example = [ "--collect.max-vms=10000" ];
-          description = "More flags for `microvm-exporter serve`, which win over those of other options.";
+          description = ''
+            More flags for `microvm-exporter serve`. They win over those of other options, but for
+            {option}`listenAddress`: a `--web.listen-address` is one more to listen on.
+          '';
         };
 
         openFirewall = mkOption {
@@ -241,6 +244,13 @@ in
         message = ''
           services.prometheus.exporters.microvm: firewallFilter and firewallRules have no effect
           without openFirewall.
+        '';
+      }
+      {
+        assertion = cfg.declarationFile == null -> cfg.imperative == [ ];
+        message = ''
+          services.prometheus.exporters.microvm: imperative has no effect where declarationFile is
+          null, as the host's units do not tell of it.
         '';
       }
     ];

@@ -1,0 +1,151 @@
+"""What nix/module.nix makes of its options, with as much of nixpkgs as it asks for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import nix_eval
+from host.exporter import DECLARATION, PORT, USER
+
+pytestmark = pytest.mark.skipif(bool(nix_eval.missing()), reason=str(nix_eval.missing()))
+
+# Of the options it takes the values, which the modules of nixpkgs would have merged.
+MODULE = """
+(import ./nix/module.nix {
+  lib = {
+    mkIf = condition: value: if condition then value else { };
+    getExe = toString;
+    getExe' = package: name: "${package}/bin/${name}";
+    hasInfix = part: text: builtins.length (builtins.split part text) > 1;
+    hasPrefix = part: text: builtins.substring 0 (builtins.stringLength part) text == part;
+    optional = condition: value: if condition then [ value ] else [ ];
+    removePrefix = part: builtins.replaceStrings [ part ] [ "" ];
+    stringAfter = deps: text: { inherit deps text; };
+  };
+  options = { };
+  config = {
+    networking.nftables.enable = %s;
+    services.prometheus.exporters.microvm = {
+      enable = true;
+      package = "/package";
+      port = %d;
+      listenAddress = "0.0.0.0";
+      extraFlags = [ ];
+      openFirewall = false;
+      firewallFilter = null;
+      firewallRules = null;
+      user = "%s";
+      group = "%s";
+      interval = "15s";
+      imperative = [ ];
+      declaration = { version = 1; state_dir = "/var/lib/microvms"; vms = { }; imperative = [ ]; };
+      declarationFile = "%s";
+      reportOnActivation = false;
+    } // { %s };
+  };
+  pkgs = {
+    coreutils = "/coreutils";
+    formats.json = _: { };
+    jq = "/jq";
+    util-linux = "/util-linux";
+    writeShellScript = name: text: text;
+    writeShellScriptBin = name: text: text;
+  };
+}).config
+"""
+FIREWALL = 'openFirewall = true; firewallFilter = "-s ::1"; firewallRules = "tcp dport 1 accept";'
+
+
+def module(settings: str = "", *, nftables: str = "false") -> dict[str, Any]:
+    """What it gives to NixOS where the options have their defaults but for these settings."""
+    made: dict[str, Any] = nix_eval.evaluate(
+        MODULE % (nftables, PORT, USER, USER, DECLARATION, settings)
+    )
+    return made
+
+
+def flags(settings: str = "") -> list[str]:
+    unit = module(settings)["systemd"]["services"]["prometheus-microvm-exporter"]
+    exe, command, *words = unit["serviceConfig"]["ExecStart"].split(" ")
+    assert (exe, command) == ("/package", '"serve"')
+    return [word.strip('"') for word in words]
+
+
+def messages(settings: str) -> list[str]:
+    return [one["message"] for one in module(settings)["assertions"] if not one["assertion"]]
+
+
+def test_module_brings_all_that_the_service_needs() -> None:
+    made = module()
+    assert flags() == [
+        f"--web.listen-address=0.0.0.0:{PORT}",
+        "--collect.interval=15s",
+        f"--declaration.file={DECLARATION}",
+    ]
+    assert list(made["environment"]["etc"]) == [str(DECLARATION).removeprefix("/etc/")]
+    assert made["users"]["users"][USER]["group"] == USER
+    assert made["users"]["groups"] == {USER: {}}
+    assert (made["networking"]["firewall"], made["system"]["activationScripts"]) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("port = 1;", "--web.listen-address=0.0.0.0:1"),
+        ('listenAddress = "::1";', f"--web.listen-address=[::1]:{PORT}"),
+        ('listenAddress = "[::1]";', f"--web.listen-address=[::1]:{PORT}"),
+        ('interval = "1m";', "--collect.interval=1m"),
+        ('declarationFile = "/srv/vms.json";', "--declaration.file=/srv/vms.json"),
+        ('extraFlags = [ "--log.level=debug" ];', "--log.level=debug"),
+    ],
+)
+def test_module_hands_an_option_on(settings: str, expected: str) -> None:
+    assert expected in flags(settings)
+
+
+@pytest.mark.parametrize("file", ["null", '"/srv/vms.json"'])
+def test_module_writes_no_other_file(file: str) -> None:
+    assert module(f"declarationFile = {file};")["environment"]["etc"] == {}
+
+
+def test_module_makes_no_other_user() -> None:
+    made = module('user = "somebody"; group = "users";')
+    assert (made["users"]["users"], made["users"]["groups"]) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("nftables", "expected"),
+    [
+        (
+            "false",
+            {
+                "extraCommands": "ip46tables -A nixos-fw -s ::1"
+                " -m comment --comment microvm-exporter -j nixos-fw-accept\n",
+                "extraInputRules": {},
+            },
+        ),
+        ("true", {"extraCommands": {}, "extraInputRules": "tcp dport 1 accept"}),
+    ],
+)
+def test_module_opens_the_firewall_that_there_is(nftables: str, expected: dict[str, Any]) -> None:
+    assert module(FIREWALL, nftables=nftables)["networking"]["firewall"] == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "without"),
+    [
+        ('firewallFilter = "-s ::1";', "firewallFilter and firewallRules have no effect"),
+        ('firewallRules = "accept";', "firewallFilter and firewallRules have no effect"),
+        ('declarationFile = null; imperative = [ "x" ];', "imperative has no effect"),
+    ],
+)
+def test_module_says_what_has_no_effect(settings: str, without: str) -> None:
+    [message] = messages(settings)
+    assert without in message
+
+
+@pytest.mark.parametrize("settings", ["", FIREWALL, 'imperative = [ "x" ];'])
+def test_module_has_nothing_against_what_has_one(settings: str) -> None:
+    assert messages(settings) == []
