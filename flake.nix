@@ -42,6 +42,11 @@
       templates.default = {
         path = ./nix/template;
         description = "A host with MicroVMs, the exporter, Prometheus and Grafana";
+        welcomeText = ''
+          What is missing is `hardware-configuration.nix`, as `nixos-generate-config` writes it, and
+          a way to log in. Then `nixos-rebuild switch --flake .#vmhost`, and on that host
+          `microvm-exporter check`, http://localhost:9090/alerts and http://localhost:3000.
+        '';
       };
     };
 }
