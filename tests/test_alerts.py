@@ -25,12 +25,21 @@ needs_tools = pytest.mark.skipif(
     bool(missing("promtool", "prometheus")), reason=str(missing("promtool", "prometheus"))
 )
 
-RULES: list[dict[str, Any]] = [
-    rule for group in yaml.safe_load(RULES_FILE.read_text())["groups"] for rule in group["rules"]
-]
+GROUPS: list[dict[str, Any]] = yaml.safe_load(RULES_FILE.read_text())["groups"]
+RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = [rule for rule in RULES if "alert" in rule]
 RECORDS = [rule["record"] for rule in RULES if "record" in rule]
 OF_PROMETHEUS = {"up", "scrape_samples_post_metric_relabeling"}
+
+
+@pytest.mark.parametrize("group", GROUPS, ids=lambda group: group["name"])
+def test_what_looks_far_back_is_evaluated_once_a_minute(group: dict[str, Any]) -> None:
+    looks_back = {
+        match[0]
+        for rule in group["rules"]
+        for match in re.finditer(r"[\w:]+\{[^}]*\}\[(?:1d|30m)\]", rule["expr"])
+    }
+    assert ("interval" in group) == bool(looks_back), looks_back
 
 
 def test_file_is_what_the_settings_make() -> None:
@@ -123,6 +132,33 @@ def test_command_uses_the_settings_of_a_file(tmp_path: Path) -> None:
         ('{"host_down_vms": 1.5}', "host_down_vms: expected a whole number above 0, found 1.5"),
         ('{"host_down_ratio": true}', "host_down_ratio: expected a number above 0, and at most 1"),
         ('{"grafana_url": "grafana"}', "grafana_url: expected a URL that starts with http://"),
+        (
+            '{"cluster_label": "vm"}',
+            'cluster_label: expected the name of a label that no alert has otherwise, found "vm"',
+        ),
+        (
+            '{"declared_dropped_ratio": 1}',
+            "declared_dropped_ratio: expected a number above 0, and below 1, found 1",
+        ),
+        (
+            '{"linger": "20m", "for_critical": "30m"}',
+            'linger: expected less than for_warning (15m), found "20m": else what was seen once',
+        ),
+        (
+            '{"for_critical": "90s"}',
+            'linger: expected less than for_critical (90s), found "2m": else what was seen once',
+        ),
+        ('{"scrape_gap": "15m"}', "scrape_gap: expected less than for_warning (15m)"),
+        (
+            '{"history": "1h"}',
+            'for_info: expected less than history (1h), found "1h": else missed changes would',
+        ),
+        ('{"history": "10m"}', "for_warning: expected less than history (10m)"),
+        ('{"remember": "10m"}', "forget_gone: expected at most remember (10m)"),
+        (
+            '{"restart_loop_pause": "31m"}',
+            'restart_loop_pause: expected at most restart_loop_window (30m), found "31m": a loop',
+        ),
         ("[]", "expected an object, found an array"),
         ("{", "expected JSON, found an error"),
     ],
@@ -132,6 +168,43 @@ def test_settings_that_cannot_be_used_are_told(text: str, said: str, tmp_path: P
     path.write_text(text)
     with pytest.raises(SettingsError, match=re.escape(f"{path}: {said}")):
         read_settings(path)
+
+
+def test_settings_that_just_make_sense_are_used(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text('{"forget_gone": "1d", "restart_loop_pause": "30m", "linger": "299s"}')
+    assert read_settings(path).linger == "299s"
+
+
+SELECTED = """
+rule_files: [my.rules.yml]
+evaluation_interval: 1m
+group_eval_order: [microvm-recording, microvm-drift, microvm-vms, microvm-exporter]
+tests:
+  - interval: 1m
+    input_series:
+      - {series: 'up{env="prod", job="vms"}', values: 1x9}
+      - {series: 'microvm_declared_vms{env="prod", job="vms"}', values: 4x5 2x4}
+      - {series: 'microvm_drift_findings{env="prod", job="vms", kind="outdated"}', values: 1x9}
+      - series: microvm_drift_finding{env="prod", job="vms", kind="outdated", severity="warning"}
+        values: 1x9
+      - {series: 'up{env="test", job="vms", instance="other"}', values: 0x9}
+    promql_expr_test:
+      - expr: count by (alertname) (ALERTS{job="vms"})
+        eval_time: 9m
+        exp_samples:
+          - {labels: '{alertname="MicrovmOutdated"}', value: 1}
+          - {labels: '{alertname="MicrovmDeclaredVmsDropped"}', value: 1}
+"""
+
+
+@needs_tools
+def test_selector_can_name_labels_that_recorded_series_have_lost(tmp_path: Path) -> None:
+    settings = Settings(selector='env=~"prod|stage", job="vms"')
+    (tmp_path / "my.rules.yml").write_text(make_rules(settings))
+    test = tmp_path / "selected.yml"
+    test.write_text(SELECTED)
+    assert run_tests([test]) == {test: ""}
 
 
 def test_settings_that_are_not_there_are_told(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ UNTOUCHABLE = {"MicrovmWatchdog"}
 
 # A time is hit to the second by chance only; that it is a bound shows a_day.yml.
 COMPARISON = re.compile(r"(==|>=|<=|<|>)(?= )(?! time\(\))")
-BOUND = re.compile(r"\s*(?:==|>=|<=|<|>) [0-9.]+$", re.MULTILINE)
+BOUND = re.compile(r"\s*(?:==|>=|<=|<|>) [0-9.]+(?=\)?$)", re.MULTILINE)
 NEXT = {"==": "!=", ">=": ">", "<=": "<", ">": ">=", "<": "<="}
 
 

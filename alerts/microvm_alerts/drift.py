@@ -192,7 +192,7 @@ max by ({s.by}, instance, kind, severity, vm, object) (
 or
 (
   (
-    ({LAST_SEEN}{{{s.selector}}} > time() - {s.seconds(s.remember):g})
+    ({LAST_SEEN}{{{s.recorded}}} > time() - {s.seconds(s.remember):g})
     unless on ({s.by}, instance, kind)
     microvm_drift_findings{{{s.selector}}}
   )
@@ -217,7 +217,7 @@ def _alerts(settings: Settings, kind: Kind) -> tuple[Alert, ...]:
 
 def _alert(settings: Settings, kind: Kind, severity: Severity, matcher: str = "") -> Alert:
     s, drift, name = settings, _DRIFT[kind], alert_name(kind)
-    seen = f'{LAST_SEEN}{{{s.selector}, kind="{kind}"{matcher}}}'
+    seen = f'{LAST_SEEN}{{{s.recorded}, kind="{kind}"{matcher}}}'
     hold = {
         Severity.CRITICAL: s.for_critical,
         Severity.WARNING: s.for_warning,

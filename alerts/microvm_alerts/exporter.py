@@ -25,7 +25,11 @@ def exporter_group(settings: Settings) -> Group:
         _objects_left_out,
         _watchdog,
     )
-    return Group("microvm-exporter", tuple(alert(settings) for alert in alerts))
+    return Group(
+        "microvm-exporter",
+        tuple(alert(settings) for alert in alerts),
+        settings.span(settings.alerts_interval),
+    )
 
 
 def _down(s: Settings) -> Alert:

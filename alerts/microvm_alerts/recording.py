@@ -57,7 +57,7 @@ def recording_group(settings: Settings) -> Group:
             Record(
                 "job:microvm_degraded_hosts:count",
                 f"count {job} (\n"
-                f'  count {instance} ({LAST_SEEN}{{{s}, severity="critical"}})\n'
+                f'  count {instance} ({LAST_SEEN}{{{settings.recorded}, severity="critical"}})\n'
                 "  or\n"
                 f"  max {instance} (up{{{s}}}) == 0\n"
                 ")",

@@ -36,10 +36,14 @@ Rule = Record | Alert
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules that are evaluated one after the other, at the same time."""
+    """Rules that are evaluated one after the other, at the same time.
+
+    ``interval`` is how often; empty: as often as Prometheus evaluates unless told otherwise.
+    """
 
     name: str
     rules: tuple[Rule, ...]
+    interval: str = ""
 
 
 HEADER: Final = """\
@@ -53,15 +57,16 @@ HEADER: Final = """\
 
 def to_yaml(groups: tuple[Group, ...]) -> str:
     """Give the rule file."""
-    document = {
-        "groups": [
-            {"name": group.name, "rules": [_rule(rule) for rule in group.rules]} for group in groups
-        ]
-    }
+    document = {"groups": [_group(group) for group in groups]}
     text = yaml.dump(
         document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=float("inf")
     )
     return HEADER + text
+
+
+def _group(group: Group) -> dict[str, Any]:
+    interval = {"interval": group.interval} if group.interval else {}
+    return {"name": group.name, **interval, "rules": [_rule(rule) for rule in group.rules]}
 
 
 def _rule(rule: Rule) -> dict[str, Any]:

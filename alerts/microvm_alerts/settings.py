@@ -26,7 +26,8 @@ class Settings:
     """The settings, with their defaults. Durations are Prometheus's: ``5m``, ``1h30m``."""
 
     selector: str = 'job="microvm"'
-    """What picks the exporter's targets. It has to name the job: an absent one is told by it."""
+    """What picks the exporter's targets, by their labels. It has to name the job: an absent one is
+    told by it."""
     cluster_label: str = "cluster"
     """The label that tells clusters apart. Where there is none it changes nothing."""
     grafana_url: str = "http://localhost:3000"
@@ -36,6 +37,11 @@ class Settings:
 
     time_scale: float = 1.0
     """What all durations are multiplied by: below 1 for a demonstration or a test."""
+    alerts_interval: str = "1m"
+    """How often alerts are evaluated, but for those on findings, which record what they go by.
+
+    They look at half an hour of every VM and at a day of every host, and wait for minutes.
+    """
     for_critical: str = "5m"
     for_warning: str = "15m"
     for_info: str = "1h"
@@ -75,6 +81,12 @@ class Settings:
         """The labels of a job in a ``by`` or ``on`` clause; more can follow."""
         return f"{self.cluster_label}, job"
 
+    @property
+    def recorded(self) -> str:
+        """The part of the selector that recorded series still have the labels for."""
+        kept = ("job", self.cluster_label)
+        return ", ".join(m[0] for m in re.finditer(_MATCHER, self.selector) if m[1] in kept)
+
     def seconds(self, duration: str) -> float:
         """Give a duration in seconds, to scale."""
         return parse_duration(duration) * self.time_scale
@@ -96,7 +108,10 @@ def read_settings(path: Path) -> Settings:
         raise SettingsError(f"{path}: expected an object, found {_found(document)}")
     for key, value in document.items():
         _check(path, key, value)
-    return replace(Settings(), **document)
+    settings = replace(Settings(), **document)
+    for order in _ORDERS:
+        _check_order(path, order, settings)
+    return settings
 
 
 class _Wanted(NamedTuple):
@@ -118,10 +133,10 @@ def _is_number(value: object, low: float, high: float) -> bool:
 
 
 def _matches(pattern: str) -> Callable[[object], bool]:
-    return lambda value: isinstance(value, str) and re.fullmatch(pattern, value) is not None
+    return lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value, re.ASCII))
 
 
-_MATCHER: Final = r'[a-zA-Z_]\w*(?:=~|!~|!=|=)"(?:[^"\\\n]|\\.)*"'
+_MATCHER: Final = r'([a-zA-Z_]\w*)(?:=~|!~|!=|=)"(?:[^"\\\n]|\\.)*"'
 _JOB: Final = r'job="(?:[^"\\\n]|\\.)+"'
 _URL: Final = _Wanted("a URL that starts with http:// or https://", _matches(r"https?://[^\s{}]+"))
 _SHARE: Final = _Wanted("a number above 0, and at most 1", lambda value: _is_number(value, 0, 1))
@@ -134,13 +149,18 @@ _WANTED: Final[Mapping[str, _Wanted]] = {
         'matchers with the job among them, such as job="microvm"',
         _matches(rf"(?:{_MATCHER},\s*)*{_JOB}(?:,\s*{_MATCHER})*"),
     ),
-    "cluster_label": _Wanted("the name of a label", _matches(r"[a-zA-Z_]\w*")),
+    "cluster_label": _Wanted(
+        "the name of a label that no alert has otherwise",
+        _matches(r"(?!(?:job|instance|vm|object|kind|severity|collector|reason)$)[a-zA-Z_]\w*"),
+    ),
     "grafana_url": _URL,
     "runbook_url": _URL,
     "time_scale": _Wanted("a number above 0, and at most 1000", lambda v: _is_number(v, 0, 1e3)),
     "host_down_ratio": _SHARE,
     "fleet_degraded_ratio": _SHARE,
-    "declared_dropped_ratio": _SHARE,
+    "declared_dropped_ratio": _Wanted(
+        "a number above 0, and below 1", lambda value: _is_number(value, 0, 1) and value < 1
+    ),
 }
 """What the values must be that are neither a duration nor a count."""
 
@@ -152,6 +172,42 @@ def _check(path: Path, key: str, value: object) -> None:
     wanted = _WANTED.get(key) or (_DURATION if kinds[key] == "str" else _COUNT)
     if not wanted.accepts(value):
         raise SettingsError(f"{path}: {key}: expected {wanted.expected}, found {_found(value)}")
+
+
+class _Order(NamedTuple):
+    """A duration that has to be shorter than another, and what would come of it otherwise."""
+
+    shorter: str
+    longer: str
+    otherwise: str
+    may_equal: bool = False
+
+
+_ONE_LOOK: Final = "else what was seen once would fire"
+_ORDERS: Final = (
+    *(_Order("linger", f"for_{each}", _ONE_LOOK) for each in ("critical", "warning", "info")),
+    *(_Order("scrape_gap", f"for_{each}", _ONE_LOOK) for each in ("warning", "info")),
+    _Order("for_warning", "history", "else a host that has gone would never be told of"),
+    _Order("for_info", "history", "else missed changes would never be told of"),
+    _Order("forget_gone", "remember", "nothing is known for longer than that", may_equal=True),
+    _Order(
+        "restart_loop_pause",
+        "restart_loop_window",
+        "a loop has ended when the window has passed",
+        may_equal=True,
+    ),
+)
+
+
+def _check_order(path: Path, order: _Order, settings: Settings) -> None:
+    shorter, longer = (str(getattr(settings, key)) for key in (order.shorter, order.longer))
+    excess = settings.seconds(shorter) - settings.seconds(longer)
+    if excess > 0 or (excess == 0 and not order.may_equal):
+        wanted = "at most" if order.may_equal else "less than"
+        raise SettingsError(
+            f"{path}: {order.shorter}: expected {wanted} {order.longer} ({longer}), found"
+            f" {_found(shorter)}: {order.otherwise}"
+        )
 
 
 def _found(value: object) -> str:

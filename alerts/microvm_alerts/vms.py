@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from microvm_alerts.drift import LAST_SEEN
-from microvm_alerts.rules import Alert, Group
+from microvm_alerts.rules import Alert, Group, Record
 from microvm_alerts.settings import Settings
 from microvm_alerts.wording import INSTANCE, VM, links
 
@@ -11,9 +11,20 @@ __all__ = ["vms_group"]
 
 
 def vms_group(settings: Settings) -> Group:
-    """Give the alerts."""
-    alerts = (_restart_loop, _host_mostly_down, _fleet_degraded, _declared_vms_dropped)
-    return Group("microvm-vms", tuple(alert(settings) for alert in alerts))
+    """Give the alerts, and the restarts of a job, which cost as much to find."""
+    rules = (_restarts, _restart_loop, _host_mostly_down, _fleet_degraded, _declared_vms_dropped)
+    return Group(
+        "microvm-vms",
+        tuple(rule(settings) for rule in rules),
+        settings.span(settings.alerts_interval),
+    )
+
+
+def _restarts(s: Settings) -> Record:
+    restarts = f"microvm_vm_restarts_total{{{s.selector}}}"
+    return Record(
+        "job:microvm_vm_restarts:increase5m", f"sum by ({s.by}) (increase({restarts}[5m]))"
+    )
 
 
 def _restart_loop(s: Settings) -> Alert:
@@ -31,9 +42,10 @@ def _restart_loop(s: Settings) -> Alert:
     by = f"{s.by}, instance, vm"
     return Alert(
         name,
-        f"max by ({by}) (increase({restarts}[{window}])) >= {s.restart_loop_restarts}\n"
+        # Compared before they are aggregated, which would sort tens of thousands of zeros.
+        f"max by ({by}) (increase({restarts}[{window}]) >= {s.restart_loop_restarts})\n"
         f"and on ({by})\n"
-        f"max by ({by}) (increase({restarts}[{pause}])) > 0",
+        f"increase({restarts}[{pause}]) > 0",
         "warning",
         {
             "summary": f"MicroVM {VM} restarts again and again on {INSTANCE}",
@@ -53,12 +65,12 @@ def _host_mostly_down(s: Settings) -> Alert:
     Both sides hold while a collector fails: the ratio as it was last known, and the findings.
     """
     name, host = "MicrovmHostMostlyDown", f"{s.by}, instance"
-    ratio = f"instance:microvm_vm_running:ratio{{{s.selector}}}[{s.span(s.remember)}]"
+    ratio = f"instance:microvm_vm_running:ratio{{{s.recorded}}}[{s.span(s.remember)}]"
     return Alert(
         name,
         f"max by ({host}) (last_over_time({ratio})) < {s.host_down_ratio:g}\n"
         f"and on ({host})\n"
-        f'count by ({host}) ({LAST_SEEN}{{{s.selector}, kind="not_running"}})'
+        f'count by ({host}) ({LAST_SEEN}{{{s.recorded}, kind="not_running"}})'
         f" >= {s.host_down_vms}",
         "critical",
         {
@@ -74,12 +86,12 @@ def _host_mostly_down(s: Settings) -> Alert:
 
 def _fleet_degraded(s: Settings) -> Alert:
     name = "MicrovmFleetDegraded"
-    degraded = f"max by ({s.by}) (job:microvm_degraded_hosts:count{{{s.selector}}})"
+    degraded = f"max by ({s.by}) (job:microvm_degraded_hosts:count{{{s.recorded}}})"
     return Alert(
         name,
         f"{degraded}\n"
         f"  / on ({s.by})\n"
-        f"max by ({s.by}) (job:up:count{{{s.selector}}})\n"
+        f"max by ({s.by}) (job:up:count{{{s.recorded}}})\n"
         f"  >= {s.fleet_degraded_ratio:g}\n"
         f"and on ({s.by})\n"
         f"{degraded} >= {s.fleet_degraded_hosts}",
@@ -101,15 +113,15 @@ def _declared_vms_dropped(s: Settings) -> Alert:
     It compares what was read: while the declaration cannot be read, the last number holds.
     """
     name, host = "MicrovmDeclaredVmsDropped", f"{s.by}, instance"
-    declared = f"instance:microvm_declared_vms:sum{{{s.selector}}}"
-    before = f"max by ({host}) (max_over_time({declared}[{s.span(s.history)}]))"
+    declared = f"instance:microvm_declared_vms:sum{{{s.recorded}}}"
     return Alert(
         name,
         f"max by ({host}) (last_over_time({declared}[{s.span(s.remember)}]))\n"
         f"  <= on ({host})\n"
-        f"{s.declared_dropped_ratio:g} * {before}\n"
-        f"and on ({host})\n"
-        f"{before} >= {s.declared_dropped_vms}\n"
+        f"{s.declared_dropped_ratio:g} * (\n"
+        f"  max by ({host}) (max_over_time({declared}[{s.span(s.history)}]))\n"
+        f"  >= {s.declared_dropped_vms}\n"
+        ")\n"
         f"and on ({host})\n"
         f"up{{{s.selector}}}",
         "warning",
