@@ -50,8 +50,8 @@ def fetch(machine: Machine, port: int, path: str) -> bytes:
     return body
 
 
-def collectors(exporter: Exporter) -> dict[str, float | None]:
-    return {name: exporter.value(SUCCESS, collector=name) for name in COLLECTORS}
+def collectors(exporter: Exporter) -> dict[str, float]:
+    return {labels["collector"]: value for labels, value in exporter.samples()[SUCCESS]}
 
 
 def all_but(*failed: str) -> dict[str, float]:
@@ -169,6 +169,22 @@ def test_report_that_nobody_takes(running: Fleet, sink: str, status: int, told: 
     assert done.returncode == status
     assert told in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_check_says_that_it_waits_for_pending_jobs(running: Fleet) -> None:
+    machine = running.machine
+    cases.undeclare_stopped(running, "web")
+    running.write_declaration(DECLARATION)
+    drop_in = Path("/run/systemd/system/microvm@web.service.d/slow.conf")
+    machine.write(drop_in, "[Service]\nExecStartPre=/bin/sleep 2.5\n")
+    machine.systemctl("daemon-reload")
+    machine.systemctl("start", "--no-block", "microvm@web.service")
+    status, report, log = run_check(machine, f"--declaration.file={DECLARATION}")
+    machine.remove(drop_in.parent)
+    assert status == 1
+    assert "undeclared_running: microvm@web.service is active" in report
+    assert log.count("\n") == 1
+    assert 'msg="waiting for systemd\'s pending jobs" seconds=30.0' in log
 
 
 def test_mistake_in_the_command_line_is_one_line(machine: Machine) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import time
@@ -23,6 +24,8 @@ _PAUSE: Final = 1.0
 
 _SETTLE_MAX: Final = 30.0
 """Seconds for which a host that is in the middle of a switch is waited for."""
+
+_log = logging.getLogger(__name__)
 
 _EXIT_STATUS: Final = {Status.CLEAN: 0, Status.DRIFT: 1, Status.UNKNOWN: 2}
 
@@ -50,11 +53,13 @@ def check(config: CheckConfig) -> int:
 def _look(config: CheckConfig) -> Judgement:
     observer = Observer(config.sources, follow=False)
     try:
-        judgement = observer.look(Cause.RESYNC)
+        judgement, looks = observer.look(Cause.RESYNC), 1
         deadline = time.monotonic() + _SETTLE_MAX
         while judgement.unconfirmed and time.monotonic() < deadline:
+            if looks == 2:  # the second is for what has to be seen twice
+                _log.info("waiting for systemd's pending jobs", extra={"seconds": _SETTLE_MAX})
             time.sleep(_PAUSE)
-            judgement = observer.look(Cause.RESYNC)
+            judgement, looks = observer.look(Cause.RESYNC), looks + 1
         return judgement
     finally:
         observer.close()
