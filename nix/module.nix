@@ -247,6 +247,13 @@ in
         '';
       }
       {
+        assertion = cfg.openFirewall -> config.networking.firewall.backend or null != "firewalld";
+        message = ''
+          services.prometheus.exporters.microvm: openFirewall has no effect where the firewall is
+          firewalld: open port ${toString cfg.port} in one of its zones.
+        '';
+      }
+      {
         assertion = cfg.declarationFile == null -> cfg.imperative == [ ];
         message = ''
           services.prometheus.exporters.microvm: imperative has no effect where declarationFile is

@@ -18,7 +18,7 @@ let
       ../alerts/microvm.rules.yml
     else
       pkgs.runCommand "microvm.rules.yml"
-        { nativeBuildInputs = [ (pkgs.python3.withPackages (python: [ python.pyyaml ])) ]; }
+        { nativeBuildInputs = [ (pkgs.buildPackages.python3.withPackages (python: [ python.pyyaml ])) ]; }
         ''
           PYTHONPATH=${../alerts}:${../exporter} python3 -m microvm_alerts \
             --settings=${json.generate "settings.json" cfg.rules.settings} --output=$out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ MODULE = """
   };
   options = { };
   config = {
-    networking.nftables.enable = %s;
+    networking = { firewall.backend = "%s"; nftables.enable = %s; };
     services.prometheus.exporters.microvm = {
       enable = true;
       package = "/package";
@@ -58,10 +59,11 @@ MODULE = """
 FIREWALL = 'openFirewall = true; firewallFilter = "-s ::1"; firewallRules = "tcp dport 1 accept";'
 
 
-def module(settings: str = "", *, nftables: str = "false") -> dict[str, Any]:
+def module(settings: str = "", *, firewall: str = "iptables") -> dict[str, Any]:
     """What it gives to NixOS where the options have their defaults but for these settings."""
+    nftables = json.dumps(firewall == "nftables")
     made: dict[str, Any] = nix_eval.evaluate(
-        MODULE % (nftables, PORT, USER, USER, DECLARATION, settings)
+        MODULE % (firewall, nftables, PORT, USER, USER, DECLARATION, settings)
     )
     return made
 
@@ -73,8 +75,9 @@ def flags(settings: str = "") -> list[str]:
     return [word.strip('"') for word in words]
 
 
-def messages(settings: str) -> list[str]:
-    return [one["message"] for one in module(settings)["assertions"] if not one["assertion"]]
+def messages(settings: str, *, firewall: str = "iptables") -> list[str]:
+    made = module(settings, firewall=firewall)
+    return [one["message"] for one in made["assertions"] if not one["assertion"]]
 
 
 def test_module_brings_all_that_the_service_needs() -> None:
@@ -116,21 +119,27 @@ def test_module_makes_no_other_user() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nftables", "expected"),
+    ("firewall", "expected"),
     [
         (
-            "false",
+            "iptables",
             {
                 "extraCommands": "ip46tables -A nixos-fw -s ::1"
                 " -m comment --comment microvm-exporter -j nixos-fw-accept\n",
                 "extraInputRules": {},
             },
         ),
-        ("true", {"extraCommands": {}, "extraInputRules": "tcp dport 1 accept"}),
+        ("nftables", {"extraCommands": {}, "extraInputRules": "tcp dport 1 accept"}),
     ],
 )
-def test_module_opens_the_firewall_that_there_is(nftables: str, expected: dict[str, Any]) -> None:
-    assert module(FIREWALL, nftables=nftables)["networking"]["firewall"] == expected
+def test_module_opens_the_firewall_that_there_is(firewall: str, expected: dict[str, Any]) -> None:
+    assert module(FIREWALL, firewall=firewall)["networking"]["firewall"] == expected
+
+
+def test_module_says_that_it_does_not_open_firewalld() -> None:
+    [message] = messages(FIREWALL + "port = 1;", firewall="firewalld")
+    assert "open port 1 in one of its zones" in message
+    assert messages("", firewall="firewalld") == []
 
 
 @pytest.mark.parametrize(
