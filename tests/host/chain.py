@@ -34,6 +34,8 @@ _SETTINGS = {
     "for_critical": "10s",  # the first scrape may come after five, and none may seem to be a target
     "for_warning": "5s",
     "for_info": "5s",
+    "scrape_gap": "4s",
+    "alerts_interval": "1s",
     "keep_firing_for": "2s",
     "linger": "2s",  # less than those, or each moment of a switch would fire
 }
