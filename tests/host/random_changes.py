@@ -304,6 +304,12 @@ def _drop_in(changes: RandomChanges) -> None:
         changes.remove(path.parent if changes.random.random() < 0.5 else path)
 
 
+def _mask(changes: RandomChanges) -> None:
+    """What is loaded of a unit changes, and only the reload that comes with it is told."""
+    verb = changes.random.choice(("mask", "unmask"))
+    changes.run("systemctl", "--runtime", verb, f"microvm@{changes.any_name()}.service")
+
+
 def _wants_link(changes: RandomChanges) -> None:
     unit = f"install-microvm-{changes.any_name()}.service"
     link = UNITS / f"{TARGET}.wants" / unit
@@ -435,6 +441,7 @@ _CHANGES: Mapping[Change, int] = {
     _new_declaration: 4,
     _switch_generation: 3,
     _drop_in: 4,
+    _mask: 2,
     _wants_link: 2,
     _add_tap: 6,
     _add_macvtap: 2,
