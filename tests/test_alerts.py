@@ -29,7 +29,7 @@ GROUPS: list[dict[str, Any]] = yaml.safe_load(RULES_FILE.read_text())["groups"]
 RULES: list[dict[str, Any]] = [rule for group in GROUPS for rule in group["rules"]]
 ALERTS = [rule for rule in RULES if "alert" in rule]
 RECORDS = [rule["record"] for rule in RULES if "record" in rule]
-OF_PROMETHEUS = {"up", "scrape_samples_post_metric_relabeling"}
+OF_PROMETHEUS = {"up", "ALERTS", "scrape_samples_post_metric_relabeling"}
 
 
 @pytest.mark.parametrize("group", GROUPS, ids=lambda group: group["name"])
@@ -141,12 +141,12 @@ def test_command_uses_the_settings_of_a_file(tmp_path: Path) -> None:
             "declared_dropped_ratio: expected a number above 0, and below 1, found 1",
         ),
         (
-            '{"linger": "20m", "for_critical": "30m"}',
-            'linger: expected less than for_warning (15m), found "20m": else what was seen once',
+            '{"linger": "10m", "for_critical": "30m"}',
+            'linger: expected less than half of for_warning (15m), found "10m": else what was seen',
         ),
         (
-            '{"for_critical": "90s"}',
-            'linger: expected less than for_critical (90s), found "2m": else what was seen once',
+            '{"for_critical": "4m"}',
+            'linger: expected less than half of for_critical (4m), found "2m": else what was seen',
         ),
         ('{"scrape_gap": "15m"}', "scrape_gap: expected less than for_warning (15m)"),
         (
@@ -172,8 +172,8 @@ def test_settings_that_cannot_be_used_are_told(text: str, said: str, tmp_path: P
 
 def test_settings_that_just_make_sense_are_used(tmp_path: Path) -> None:
     path = tmp_path / "settings.json"
-    path.write_text('{"forget_gone": "1d", "restart_loop_pause": "30m", "linger": "299s"}')
-    assert read_settings(path).linger == "299s"
+    path.write_text('{"forget_gone": "1d", "restart_loop_pause": "30m", "linger": "149s"}')
+    assert read_settings(path).linger == "149s"
 
 
 SELECTED = """

@@ -95,7 +95,7 @@ def changed_exprs(expr: str) -> Iterator[tuple[str, str]]:
     for match in re.finditer(r"\b(and|unless) on\b", expr):
         other = "unless" if match[1] == "and" else "and"
         yield f"{other} at {match.start()}", replace(expr, match, f"{other} on")
-    for match in re.finditer(r'(?:, )?(?:kind|severity)!?="\w+"', expr):
+    for match in re.finditer(r'(?:, )?(?:kind|severity|alertstate)!?="\w+"', expr):
         yield f"without {match[0]}", replace(expr, match, "")
     if 'job="microvm"' in expr:
         yield "of any job", re.sub(r'job="microvm"(?:, )?', "", expr)
@@ -108,10 +108,20 @@ def replace(text: str, match: re.Match[str], by: str) -> str:
 
 
 def needed_rules(alert: str) -> list[Rule]:
-    records = [rule for group in GROUPS for rule in group["rules"] if "record" in rule]
+    """With the series that they look at, and the alerts by which these hold a kind."""
+    rules = [rule for group in GROUPS for rule in group["rules"]]
     needed = own_rules(alert)
     for rule in needed:  # grows meanwhile
-        needed += [one for one in records if one["record"] in rule["expr"] and one not in needed]
+        kinds = re.findall(r' kind="\w+"', rule["expr"])
+        needed += [
+            one
+            for one in rules
+            if one not in needed
+            and (
+                one.get("record", "no record") in rule["expr"]
+                or any(k in one["expr"] for k in kinds)
+            )
+        ]
     return needed
 
 

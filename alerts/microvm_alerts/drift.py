@@ -8,9 +8,11 @@ when the kind was judged. So the alerts do not read the metric but `LAST_SEEN`, 
 every finding when it was last seen, and keeps it
 
 - while it is seen;
-- while its kind was not judged in the last scrape, for at most ``remember``: what tells of that
-  meanwhile is MicrovmCollectorFailed or MicrovmExporterDown. The limit is for a kind that an
-  exporter of another version does not judge at all;
+- while its kind was not judged in the last scrape, for ``linger``: a scrape that failed;
+- and for at most ``remember`` when its alert fires already. What tells of the trouble meanwhile is
+  MicrovmCollectorFailed or MicrovmExporterDown. One that does not fire yet is not brought to it by
+  that nothing can be told: a host that goes down for a while has often stopped a MicroVM just
+  before. The limit is for a kind that an exporter of another version does not judge at all;
 - but for ``forget_gone`` only when the host is no target any more: what was taken out of service
   is no drift, and MicrovmExporterGone tells of the rest.
 
@@ -183,6 +185,7 @@ def alert_name(kind: Kind) -> str:
 
 def _last_seen(settings: Settings) -> Record:
     s = settings
+    known = f"{LAST_SEEN}{{{s.recorded}}} > time() -"
     return Record(
         LAST_SEEN,
         f"""\
@@ -192,12 +195,18 @@ max by ({s.by}, instance, kind, severity, vm, object) (
 or
 (
   (
-    ({LAST_SEEN}{{{s.recorded}}} > time() - {s.seconds(s.remember):g})
+    ({known} {s.seconds(s.remember):g})
     unless on ({s.by}, instance, kind)
     microvm_drift_findings{{{s.selector}}}
   )
   and on ({s.by}, instance)
   present_over_time(up{{{s.selector}}}[{s.span(s.forget_gone)}])
+  and on ({s.by}, instance, kind, vm, object)
+  (
+    ({known} {s.seconds(s.linger):g})
+    or
+    ALERTS{{{s.recorded}, alertstate="firing"}}
+  )
 )""",
     )
 

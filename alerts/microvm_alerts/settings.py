@@ -181,11 +181,17 @@ class _Order(NamedTuple):
     longer: str
     otherwise: str
     may_equal: bool = False
+    share: float = 1
+    """Of the longer one."""
 
 
 _ONE_LOOK: Final = "else what was seen once would fire"
 _ORDERS: Final = (
-    *(_Order("linger", f"for_{each}", _ONE_LOOK) for each in ("critical", "warning", "info")),
+    *(
+        # What is known of a finding lingers for that long, and the alert looks back on it as long.
+        _Order("linger", f"for_{each}", _ONE_LOOK, share=0.5)
+        for each in ("critical", "warning", "info")
+    ),
     *(_Order("scrape_gap", f"for_{each}", _ONE_LOOK) for each in ("warning", "info")),
     _Order("for_warning", "history", "else a host that has gone would never be told of"),
     _Order("for_info", "history", "else missed changes would never be told of"),
@@ -201,9 +207,11 @@ _ORDERS: Final = (
 
 def _check_order(path: Path, order: _Order, settings: Settings) -> None:
     shorter, longer = (str(getattr(settings, key)) for key in (order.shorter, order.longer))
-    excess = settings.seconds(shorter) - settings.seconds(longer)
+    excess = settings.seconds(shorter) - settings.seconds(longer) * order.share
     if excess > 0 or (excess == 0 and not order.may_equal):
         wanted = "at most" if order.may_equal else "less than"
+        if order.share < 1:
+            wanted += " half of"
         raise SettingsError(
             f"{path}: {order.shorter}: expected {wanted} {order.longer} ({longer}), found"
             f" {_found(shorter)}: {order.otherwise}"
