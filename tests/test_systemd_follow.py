@@ -200,6 +200,17 @@ def test_nothing_new_is_the_same_table(collector: SystemdCollector) -> None:
     assert collector.collect(Cause.RESYNC) is first
 
 
+def test_name_of_no_vm_counts_as_long_as_it_is_loaded(
+    fleet: Fleet, collector: SystemdCollector, address: str
+) -> None:
+    fleet.machine.systemctl("start", "microvm-set-booted@.hidden.service", check=False)
+    assert_follows(collector, address)
+    assert collector.collect(Cause.EVENT).left_out.name > 0
+    fleet.machine.systemctl("reset-failed")
+    assert_follows(collector, address)
+    assert collector.collect(Cause.EVENT).left_out.name == 0
+
+
 def test_only_what_changed_is_another_record(fleet: Fleet, collector: SystemdCollector) -> None:
     before = collector.collect(Cause.EVENT).units
     fleet.machine.systemctl("stop", "microvm@web.service")

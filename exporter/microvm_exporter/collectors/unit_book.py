@@ -126,9 +126,9 @@ class UnitBook:
         # One that is gone and not new is no more; one that is new and known has only been reloaded.
         unsure = (heard.new - there.keys()) | (told.keys() - moved.keys() - heard.gone)
         same = {n: unit for n, unit in there.items() if n not in moved and n not in unsure}
+        self._misnamed -= heard.gone
+        self._unreadable -= heard.gone | told.keys() | heard.new
         if len(same) < len(self._units) or unsure:
-            self._misnamed -= heard.gone
-            self._unreadable -= heard.gone | told.keys() | heard.new
             self._turn_to(same, moved | self._look_up(unsure), told=told)
         return frozenset(told.keys() | heard.new | heard.gone)
 
