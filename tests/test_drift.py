@@ -670,6 +670,22 @@ def test_condition_unmet_is_critical_only_for_the_vm_itself() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("result", "status", "how"),
+    [
+        ("exit-code", 200, "exit-code, status 200/CHDIR"),
+        ("exit-code", 1, "exit-code, status 1"),
+        ("start-limit-hit", 0, "start-limit-hit"),
+    ],
+)
+def test_failed_unit_says_how_it_failed(result: str, status: int, how: str) -> None:
+    world = healthy_world()
+    unit = make_unit(Template.VIRTIOFSD, "web", "failed", result=result, exec_main_status=status)
+    world.units[unit.name] = unit
+    (finding,) = (f for f in world.judge().findings if f.kind is Kind.UNIT_FAILED)
+    assert finding.summary == f"{unit.name} failed: {how}"
+
+
 def test_condition_unmet_is_named_when_a_daemon_reload_forgot_its_state() -> None:
     world = healthy_world()
     _without_current(world)

@@ -29,7 +29,7 @@ def unit_failed(site: Site, vm: Vm) -> Iterator[Finding]:
                 Kind.UNIT_FAILED,
                 vm.name,
                 unit.name,
-                f"{unit.name} failed: {unit.result}, status {_status(unit.exec_main_status)}",
+                f"{unit.name} failed: {unit.result}{_status(unit.exec_main_status)}",
                 (*remedies.look_at_unit(unit.name), f"systemctl reset-failed {quote(unit.name)}"),
             )
 
@@ -65,7 +65,10 @@ def daemon_reload_needed(_: Site, vm: Vm) -> Iterator[Finding]:
 
 
 def _status(code: int) -> str:
-    return f"{code}/{_STATUS[code]}" if code in _STATUS else str(code)
+    """Say what the main process ended with, where it is that which failed."""
+    if code == 0:
+        return ""
+    return f", status {code}/{_STATUS[code]}" if code in _STATUS else f", status {code}"
 
 
 def _fails_normally(site: Site, vm: Vm, unit: Unit) -> bool:
