@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -29,6 +30,9 @@ Labels = Mapping[str, str]
 
 _ROOT = Path(__file__).parents[2]
 _COVERAGE = PurePosixPath("/run/coverage")
+_OBSERVATIONS = re.compile(
+    rb'^microvm_exporter_refreshes_total\{cause="(?:interval|resync)"\} (\S+)$', re.MULTILINE
+)
 
 
 class Endpoint:
@@ -79,8 +83,8 @@ class Endpoint:
             time.sleep(0.02)
 
     def _observations(self) -> float:
-        refreshes = self.samples()["microvm_exporter_refreshes_total"]
-        return sum(value for labels, value in refreshes if labels["cause"] != "event")
+        counts = _OBSERVATIONS.findall(self.get("/metrics"))  # a whole parse takes seconds at times
+        return sum(map(float, counts))
 
 
 class Exporter(Endpoint):
