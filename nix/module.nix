@@ -67,8 +67,9 @@ let
 
   # On the command line `check` is to judge by the declaration that the service has.
   command = pkgs.writeShellScriptBin name ''
-    : "''${MICROVM_EXPORTER_DECLARATION_FILE=${toString cfg.declarationFile}}"
-    export MICROVM_EXPORTER_DECLARATION_FILE
+    if [[ ! -v MICROVM_EXPORTER_DECLARATION_FILE ]]; then
+      export MICROVM_EXPORTER_DECLARATION_FILE=${lib.escapeShellArg (toString cfg.declarationFile)}
+    fi
     exec ${lib.getExe cfg.package} "$@"
   '';
 

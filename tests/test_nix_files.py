@@ -36,6 +36,13 @@ def test_documentation_binds_no_name_in_vain(snippet: str) -> None:
     assert unused_names(snippet) == set()
 
 
+def test_documentation_changes_what_the_alertmanager_example_has() -> None:
+    example = (nix_eval.ROOT / "alerts/alertmanager.example.yml").read_text()
+    [replaced] = {word for one in SNIPPETS for word in re.findall(r'Strings \[ "(.+?)" \]', one)}
+    assert example.count(replaced) == 1
+    assert "$" not in example  # which NixOS would take for a variable
+
+
 @pytest.mark.parametrize(
     ("text", "unused"),
     [

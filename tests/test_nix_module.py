@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ MODULE = """
 (import ./nix/module.nix {
   lib = {
     mkIf = condition: value: if condition then value else { };
+    escapeShellArg = text: "'${builtins.replaceStrings [ "'" ] [ "'\\\\''" ] text}'";
     getExe = toString;
     getExe' = package: name: "${package}/bin/${name}";
     hasInfix = part: text: builtins.length (builtins.split part text) > 1;
@@ -106,6 +108,23 @@ def test_module_brings_all_that_the_service_needs() -> None:
 )
 def test_module_hands_an_option_on(settings: str, expected: str) -> None:
     assert expected in flags(settings)
+
+
+@pytest.mark.parametrize("file", [str(DECLARATION), "/srv/a 'file'", "/srv/${HOME}`ls`"])
+@pytest.mark.parametrize("env", [{}, {"MICROVM_EXPORTER_DECLARATION_FILE": "/tmp/another"}])
+def test_command_judges_by_the_declaration_of_the_service(file: str, env: dict[str, str]) -> None:
+    nix_string = json.dumps(file).replace("${", r"\${")
+    made = module(f'package = "/usr/bin/env"; declarationFile = {nix_string};')
+    [command] = made["environment"]["systemPackages"]
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", command, "microvm-exporter", "--null"],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = dict(one.split("=", 1) for one in done.stdout.rstrip("\0").split("\0"))
+    assert told["MICROVM_EXPORTER_DECLARATION_FILE"] == ("/tmp/another" if env else file)
 
 
 @pytest.mark.parametrize("file", ["null", '"/srv/vms.json"'])
