@@ -70,9 +70,14 @@ def module(settings: str = "", *, firewall: str = "iptables") -> dict[str, Any]:
     return made
 
 
+def service(settings: str = "") -> dict[str, Any]:
+    unit: dict[str, Any] = module(settings)["systemd"]["services"]["prometheus-microvm-exporter"]
+    config: dict[str, Any] = unit["serviceConfig"]
+    return config
+
+
 def flags(settings: str = "") -> list[str]:
-    unit = module(settings)["systemd"]["services"]["prometheus-microvm-exporter"]
-    exe, command, *words = unit["serviceConfig"]["ExecStart"].split(" ")
+    exe, command, *words = service(settings)["ExecStart"].split(" ")
     assert (exe, command) == ("/package", '"serve"')
     return [word.strip('"') for word in words]
 
@@ -125,6 +130,16 @@ def test_command_judges_by_the_declaration_of_the_service(file: str, env: dict[s
     )
     told = dict(one.split("=", 1) for one in done.stdout.rstrip("\0").split("\0"))
     assert told["MICROVM_EXPORTER_DECLARATION_FILE"] == ("/tmp/another" if env else file)
+
+
+@pytest.mark.parametrize(
+    ("state_dir", "expected"),
+    [("/var/lib/microvms", True), ("/home/vms", "read-only"), ("/homes/vms", True)],
+)
+def test_module_hides_homes_but_for_a_state_directory_in_one(
+    state_dir: str, expected: bool | str
+) -> None:
+    assert service(f'declaration.state_dir = "{state_dir}";')["ProtectHome"] == expected
 
 
 @pytest.mark.parametrize("file", ["null", '"/srv/vms.json"'])
