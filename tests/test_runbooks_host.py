@@ -245,47 +245,55 @@ def test_a_vm_that_is_installed_once_comes_back_with_its_disks(fleet: Fleet) -> 
     assert [path.name for path in machine.path(STATE).iterdir()] == ["home"]
 
 
-HOLD: Final = """\
+HOLD_TAP: Final = """\
 import fcntl, os, resource, struct
 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 tap = os.open("/dev/net/tun", os.O_RDWR)
-fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", b"vm-old", 0x5002))  # TUNSETIFF, see if_tun.h
+fcntl.ioctl(tap, 0x400454CA, struct.pack("16sH22x", b"vm-lab", 0x5002))  # TUNSETIFF, see if_tun.h
 for _ in range(8000):
     os.dup(0)
 print("ready", flush=True)
 os.read(0, 1)
 """
+HOLD_MACVTAP: Final = """\
+import os
+with open("/sys/class/net/mv-lab/ifindex") as index:
+    os.open(f"/dev/tap{int(index.read())}", os.O_RDWR)
+print("ready", flush=True)
+os.read(0, 1)
+"""
 
 
-@pytest.mark.parametrize("vm", [None, Vm("web", autostart=False, taps=("vm-old",))])
-@pytest.mark.parametrize("by", ["page", "check"])
-def test_a_tap_is_deleted_only_when_no_process_holds_it(
-    fleet: Fleet, vm: Vm | None, by: str
+@pytest.mark.parametrize(
+    ("alert", "device", "hold"),
+    [
+        ("MicrovmStrayTap", "vm-lab", HOLD_TAP),
+        ("MicrovmStrayMacvtap", "mv-lab", HOLD_MACVTAP),
+    ],
+)
+def test_a_device_is_deleted_only_when_no_process_holds_it(
+    fleet: Fleet, alert: str, device: str, hold: str
 ) -> None:
     """However many descriptors there are: a command line takes 2 MB, and here 128 KB."""
     machine = fleet.machine
-    if vm:
-        fleet.declare(vm)
-        fleet.switch()
-    cases.add_tap(fleet, "vm-old")
-    if by == "check":
-        (commands,) = (
-            finding["remedy"]
-            for finding in check_json(machine)[1]["findings"]
-            if finding["kind"] == Kind.STRAY_TAP
-        )
-    else:
-        (mitigation,) = Page.read("MicrovmStrayTap").blocks("sh", "Mitigation")
-        commands = f"device='vm-old'\n{mitigation}"
-    script = f"ulimit -s 512\n{commands}"
-    with machine.popen(str(PYTHON), "-c", HOLD, stdin=subprocess.PIPE) as holder:
+    fleet.declare(Vm("lab", autostart=False, taps=("vm-lab",), macvtaps=("mv-lab",)))
+    fleet.switch()
+    cases.leak_links(fleet, "lab")
+    found = check_json(machine)[1]["findings"]
+    (remedy,) = (finding["remedy"] for finding in found if finding["object"] == device)
+    (mitigation,) = Page.read(alert).blocks("sh", "Mitigation")
+    scripts = [f"ulimit -s 512\n{each}" for each in (remedy, f"device='{device}'\n{mitigation}")]
+    with machine.popen(str(PYTHON), "-c", hold, stdin=subprocess.PIPE) as holder:
         assert holder.stdout
         assert holder.stdout.readline() == "ready\n"
+        for script in scripts:
+            machine.run("bash", "-e", input=script)
+            assert device in machine.links(), script
+    for script in scripts:
+        cases.leak_links(fleet, "lab")
         machine.run("bash", "-e", input=script)
-        assert "vm-old" in machine.links()
-    machine.run("bash", "-e", input=script)
-    assert "vm-old" not in machine.links()
+        assert device not in machine.links(), script
 
 
 # ------------------------------------------------------------------------- with the exporter

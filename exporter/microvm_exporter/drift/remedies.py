@@ -86,17 +86,21 @@ def mend(site: Site, vm: Vm) -> tuple[str, ...]:
 
 
 def delete_link(link: Link, owner: Vm | None) -> str:
-    """Delete a device, unless it has come into use since."""
-    steps = [f"ip link delete dev {quote(link.name)}"]
-    if link.kind is LinkKind.TAP:
-        # A descriptor tells of the TAP that it holds, up or down (drivers/net/tun.c); the carrier
-        # of one that is down cannot be read. The paths of all descriptors together can be too long
-        # for a command, so grep looks for them itself.
-        holds = quote(f"^iff:.{_literally(link.name)}$")
-        steps.insert(0, f"grep -rqs {holds} /proc/[0-9]*/fdinfo")
+    """Delete a device, unless it has come into use since, be it by a hypervisor without a unit."""
+    steps = [_is_held(link), f"ip link delete dev {quote(link.name)}"]
     if owner is not None:
         steps.insert(0, f"systemctl --quiet is-active {_service(owner)}")
     return " || ".join(steps)
+
+
+def _is_held(link: Link) -> str:
+    """Ask all descriptors. Their paths together can be too long for a command that gets them."""
+    if link.kind is LinkKind.MACVTAP:
+        index = f"$(cat {quote(f'/sys/class/net/{link.name}/ifindex')})"
+        return f'find /proc/[0-9]*/fd -lname "/dev/tap{index}" 2>/dev/null | grep -q .'
+    # A descriptor tells of the TAP that it holds, up or down (drivers/net/tun.c); the carrier of
+    # one that is down cannot be read.
+    return f"grep -rqs {quote(f'^iff:.{_literally(link.name)}$')} /proc/[0-9]*/fdinfo"
 
 
 def _literally(text: str) -> str:
