@@ -107,12 +107,17 @@ def _collector_failed(s: Settings) -> Alert:
 
 
 def _snapshot_old(s: Settings) -> Alert:
-    """By how long the time of the snapshot stands still: the host's clock may be wrong."""
+    """By how long the time of the snapshot stands still: the host's clock may be wrong.
+
+    It has to have been there before as well: one that is scraped now and then stands still between.
+    """
     name, age = "MicrovmSnapshotOld", s.span(s.snapshot_age)
     refresh = f"microvm_exporter_last_refresh_timestamp_seconds{{{s.selector}}}"
     return Alert(
         name,
-        f"max by ({s.by}, instance) (changes({refresh}[{age}])) == 0",
+        f"max by ({s.by}, instance) (changes({refresh}[{age}])) == 0\n"
+        f"and on ({s.by}, instance)\n"
+        f"last_over_time({refresh}[{s.span(s.scrape_gap)}] offset {age})",
         "warning",
         {
             "summary": f"The exporter on {INSTANCE} stands still",
