@@ -166,7 +166,7 @@ class Bus:
         """Let the thread of the bus do something that fulfils a future, then or later."""
         done = Pending()
 
-        def run(_data: object) -> bool:
+        def run(*_: object) -> bool:  # PyGObject 3.50 gives it user data, 3.58 none
             try:
                 job(done)
             except Exception as error:  # the thread goes on: the one who waits deals with it
