@@ -178,8 +178,8 @@ COLLECT_INTERVAL: Final = Flag(
     "DURATION",
     expects="a duration from 100ms to 1h, such as 15s or 1m30s",
     parse=_interval(_MAX_INTERVAL),
-    help="Longest time between two looks at the host, from 100ms to 1h; what announces its changes "
-    "is read as they come. A scrape gets the latest snapshot.",
+    help="Longest time between two looks at the host, from 100ms to 1h; changes that are announced "
+    "are read sooner. A scrape gets the latest snapshot.",
     default="15s",
     only=Command.SERVE,
 )

@@ -34,7 +34,7 @@ def undeclared_running(site: Site, vm: Vm) -> Iterator[Finding]:
 
 
 def undeclared_unit(site: Site, vm: Vm) -> Iterator[Finding]:
-    """Units of N are loaded, N is not known and ``microvm@N`` is not running; one finding a VM."""
+    """Units of N are loaded, N is not known and ``microvm@N`` is not running; one per VM."""
     if not vm.known and vm.units and not vm.running:
         states = Counter(unit.active_state for unit in vm.units.values())
         loaded = ", ".join(f"{n} {state}" for state, n in sorted(states.items()))
