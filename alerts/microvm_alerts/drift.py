@@ -9,10 +9,10 @@ every finding when it was last seen, and keeps it
 
 - while it is seen;
 - while its kind was not judged in the last scrape, for ``linger``: a scrape that failed;
-- and for at most ``remember`` when its alert fires already. What tells of the trouble meanwhile is
-  MicrovmCollectorFailed or MicrovmExporterDown. One that does not fire yet is not brought to it by
-  that nothing can be told: a host that goes down for a while has often stopped a MicroVM just
-  before. The limit is for a kind that an exporter of another version does not judge at all;
+- and for at most ``remember`` when its alert fires, or did within `_FIRED`. What tells of the
+  trouble meanwhile is MicrovmCollectorFailed or MicrovmExporterDown. One that does not fire yet is
+  not brought to it by that nothing can be told: who takes a host down stops its MicroVMs first.
+  The limit is for a kind that an exporter of another version does not judge at all;
 - but for ``forget_gone`` only when the host is no target any more: what was taken out of service
   is no drift, and MicrovmExporterGone tells of the rest.
 
@@ -47,6 +47,10 @@ __all__ = ["LAST_SEEN", "alert_name", "drift_group"]
 
 LAST_SEEN: Final = "object:microvm_drift_finding:last_seen"
 """Unix time, by Prometheus's clock, when each finding that counts was last seen."""
+
+_FIRED: Final = "15m"
+"""A Prometheus that was restarted waits with its alerts again: for ten minutes at most, or ``for``
+where that is shorter (``--rules.alert.for-grace-period``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +209,7 @@ or
   (
     ({known} {s.seconds(s.linger):g})
     or
-    ALERTS{{{s.recorded}, alertstate="firing"}}
+    present_over_time(ALERTS{{{s.recorded}, alertstate="firing"}}[{s.span(_FIRED)}])
   )
 )""",
     )
