@@ -51,7 +51,7 @@ def _down() -> Panel:
             " first. They are named below.",
             NO_RULES,
         ),
-        now(f"sum({TARGETS}) - sum({UP}) + (count({GONE}) or 0 * sum({TARGETS})) or count({GONE})"),
+        now(f"sum({TARGETS}) - sum({UP}) + (count({GONE}) or 0 * sum({TARGETS}))"),
         steps=NONE_BROKEN,
     )
 
