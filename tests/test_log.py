@@ -118,6 +118,18 @@ def test_journald_is_told_the_priority_and_nobody_else(
     assert [begin[0] for begin in begins[4:]] == [plain] * 8
 
 
+def test_journald_is_told_the_priority_of_what_ends_the_program() -> None:
+    read, write = os.pipe()
+    end = os.fstat(write)
+    environ = {**os.environ, "JOURNAL_STREAM": f"{end.st_dev}:{end.st_ino}"}
+    program = [sys.executable, "-m", "microvm_exporter", "--bogus"]
+    result = subprocess.run(program, env=environ, stderr=write, timeout=30, check=False)
+    os.close(write)
+    with os.fdopen(read) as text:
+        assert text.read() == "<3>microvm-exporter: unrecognized arguments: --bogus\n"
+    assert result.returncode == 2
+
+
 @pytest.mark.parametrize(
     ("value", "written"),
     [

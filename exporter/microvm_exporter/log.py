@@ -20,7 +20,7 @@ from typing import Final, TextIO, TypeAlias
 
 from microvm_exporter.text import printable
 
-__all__ = ["LogFormat", "LogLevel", "setup"]
+__all__ = ["LogFormat", "LogLevel", "complain", "setup"]
 
 
 class LogLevel(StrEnum):
@@ -101,8 +101,17 @@ class _JournalFormatter(logging.Formatter):
         self._line = line
 
     def format(self, record: logging.LogRecord) -> str:
-        priority = _PRIORITIES.get(record.levelno, _PRIORITIES[logging.INFO])
-        return f"<{priority}>{self._line.format(record)}"
+        return f"{_prefix(record.levelno)}{self._line.format(record)}"
+
+
+def complain(text: str) -> None:
+    """Say on standard error why the program ends, to whoever started it."""
+    prefix = _prefix(logging.ERROR) if _feeds_journal(sys.stderr) else ""
+    print(f"{prefix}microvm-exporter: {text}", file=sys.stderr)
+
+
+def _prefix(level: int) -> str:
+    return f"<{_PRIORITIES.get(level, _PRIORITIES[logging.INFO])}>"
 
 
 def _feeds_journal(stream: TextIO) -> bool:

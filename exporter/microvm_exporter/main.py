@@ -79,5 +79,5 @@ def _command() -> int:
 
 def _complain(text: str) -> int:
     with suppress(OSError):
-        print(f"microvm-exporter: {text}", file=sys.stderr)
+        log.complain(text)
     return _FAILED
