@@ -292,6 +292,23 @@ def test_vm_that_may_not_be_listed_is_looked_at_each_interval() -> None:
             assert followed.expect(Cause.INTERVAL).vms["web"].current is None
 
 
+def test_directory_that_may_not_be_followed_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    with reachable_directory() as path:
+        host = Host(path)
+        fill(host)
+        (host.state / "web").chmod(0o311)  # a guest's doing, which is not told
+        path.chmod(0o311)
+        with unprivileged():
+            followed = Followed(host)
+        (host.state / "db/flake").touch()
+        with unprivileged():
+            assert followed.expect(Cause.INTERVAL).vms["db"].flake
+        assert not followed.is_active()
+    told = [(record.__dict__["directory"], record.__dict__["error"]) for record in caplog.records]
+    denied = f"[Errno 13] Permission denied: '{path}'"
+    assert told == [(str(place), denied) for place in (host.gcroots, host.units, host.state)]
+
+
 # -------------------------------------------------------------------------------- other directories
 
 

@@ -40,6 +40,7 @@ class Watches:
         self.heard = 0
         self._follow = follow
         self._watcher: Watcher | None = None
+        self._denied: set[Key] = set()
 
     @property
     def active(self) -> bool:
@@ -66,12 +67,15 @@ class Watches:
         except WatchesLost as error:
             self._lose(error)
             return False
-        except OSError:
+        except OSError as error:
+            self._deny(key, path, error)
             return False
+        self._denied.discard(key)
         return True
 
     def forget(self, key: Key) -> None:
         """Watch something no more."""
+        self._denied.discard(key)
         if self._watcher is not None:
             self._watcher.forget(key)
 
@@ -96,6 +100,15 @@ class Watches:
         watcher, self._watcher = self._watcher, None
         if watcher is not None:
             watcher.close()
+
+    def _deny(self, key: Key, path: str, error: OSError) -> None:
+        """Tell once what may not be watched; of the VMs' directories, guests can make thousands."""
+        if key not in self._denied and key[0] is not Place.VM:
+            _log.warning(
+                "cannot follow a directory: it is looked at each time instead",
+                extra={"directory": path, "error": str(error)},
+            )
+            self._denied.add(key)
 
     def _lose(self, error: WatchesLost) -> None:
         """Give up until the next resync opens another, so that this is not told more often."""
