@@ -193,19 +193,19 @@ def _last_seen(settings: Settings) -> Record:
     return Record(
         LAST_SEEN,
         f"""\
-max by ({s.by}, instance, kind, severity, vm, object) (
+max by ({s.host}, kind, severity, vm, object) (
   timestamp(microvm_drift_finding{{{s.selector}}})
 )
 or
 (
   (
     ({known} {s.seconds(s.remember):g})
-    unless on ({s.by}, instance, kind)
+    unless on ({s.host}, kind)
     microvm_drift_findings{{{s.selector}}}
   )
-  and on ({s.by}, instance)
+  and on ({s.host})
   present_over_time(up{{{s.selector}}}[{s.span(s.forget_gone)}])
-  and on ({s.by}, instance, kind, vm, object)
+  and on ({s.host}, kind, vm, object)
   (
     ({known} {s.seconds(s.linger):g})
     or
@@ -240,9 +240,7 @@ def _alert(settings: Settings, kind: Kind, severity: Severity, matcher: str = ""
     variables = ("job", "instance") if drift.of_host else ("job", "instance", "vm")
     return Alert(
         name,
-        f"max by ({s.by}, instance, vm, object, kind) (\n"
-        f"  last_over_time({seen}[{s.span(s.linger)}])\n"
-        ")",
+        f"max by ({s.host}, vm, object, kind) (\n  last_over_time({seen}[{s.span(s.linger)}])\n)",
         str(severity),
         {
             "summary": drift.summary,

@@ -36,7 +36,7 @@ def _down(s: Settings) -> Alert:
     name = "MicrovmExporterDown"
     return Alert(
         name,
-        f"max by ({s.by}, instance) (up{{{s.selector}}}) == 0",
+        f"max by ({s.host}) (up{{{s.selector}}}) == 0",
         "warning",
         {
             "summary": f"The exporter on {INSTANCE} cannot be scraped",
@@ -55,8 +55,8 @@ def _gone(s: Settings) -> Alert:
     name, history = "MicrovmExporterGone", s.span(s.history)
     return Alert(
         name,
-        f"max by ({s.by}, instance) (max_over_time(up{{{s.selector}}}[{history}])) == 1\n"
-        f"unless on ({s.by}, instance)\n"
+        f"max by ({s.host}) (max_over_time(up{{{s.selector}}}[{history}])) == 1\n"
+        f"unless on ({s.host})\n"
         f"up{{{s.selector}}}",
         "warning",
         {
@@ -88,7 +88,7 @@ def _absent(s: Settings) -> Alert:
 
 
 def _collector_failed(s: Settings) -> Alert:
-    name, by = "MicrovmCollectorFailed", f"{s.by}, instance, collector"
+    name, by = "MicrovmCollectorFailed", f"{s.host}, collector"
     success = f"microvm_exporter_collector_success{{{s.selector}}}[{s.span(s.scrape_gap)}]"
     return Alert(
         name,
@@ -115,8 +115,8 @@ def _snapshot_old(s: Settings) -> Alert:
     refresh = f"microvm_exporter_last_refresh_timestamp_seconds{{{s.selector}}}"
     return Alert(
         name,
-        f"max by ({s.by}, instance) (changes({refresh}[{age}])) == 0\n"
-        f"and on ({s.by}, instance)\n"
+        f"max by ({s.host}) (changes({refresh}[{age}])) == 0\n"
+        f"and on ({s.host})\n"
         f"last_over_time({refresh}[{s.span(s.scrape_gap)}] offset {age})",
         "warning",
         {
@@ -134,19 +134,19 @@ def _series_budget_exceeded(s: Settings) -> Alert:
 
     A host without any MicroVM has no ``microvm_vm_info``, and nor has one whose collector failed.
     """
-    name, host = "MicrovmSeriesBudgetExceeded", f"{s.by}, instance"
+    name = "MicrovmSeriesBudgetExceeded"
     return Alert(
         name,
-        f"max by ({host}) (scrape_samples_post_metric_relabeling{{{s.selector}}})\n"
-        f"  > on ({host})\n"
+        f"max by ({s.host}) (scrape_samples_post_metric_relabeling{{{s.selector}}})\n"
+        f"  > on ({s.host})\n"
         "(\n"
         f"  {s.series_per_host}\n"
         f"  + {s.series_per_vm} * (\n"
-        f"    count by ({host}) (microvm_vm_info{{{s.selector}}})\n"
-        f"    or 0 * max by ({host}) (microvm_declared_vms{{{s.selector}}})\n"
+        f"    count by ({s.host}) (microvm_vm_info{{{s.selector}}})\n"
+        f"    or 0 * max by ({s.host}) (microvm_declared_vms{{{s.selector}}})\n"
         "  )\n"
-        f"  + on ({host})\n"
-        f"  {s.series_per_finding} * sum by ({host}) (microvm_drift_findings{{{s.selector}}})\n"
+        f"  + on ({s.host})\n"
+        f"  {s.series_per_finding} * sum by ({s.host}) (microvm_drift_findings{{{s.selector}}})\n"
         ")",
         "info",
         {
@@ -165,7 +165,7 @@ def _changes_missed(s: Settings) -> Alert:
     missed = f"microvm_exporter_missed_changes_total{{{s.selector}}}"
     return Alert(
         name,
-        f"max by ({s.by}, instance) (increase({missed}[{history}])) > 0",
+        f"max by ({s.host}) (increase({missed}[{history}])) > 0",
         "info",
         {
             "summary": f"The exporter on {INSTANCE} missed changes",
@@ -179,7 +179,7 @@ def _changes_missed(s: Settings) -> Alert:
 
 
 def _collector_not_following(s: Settings) -> Alert:
-    name, by = "MicrovmCollectorNotFollowing", f"{s.by}, instance, collector"
+    name, by = "MicrovmCollectorNotFollowing", f"{s.host}, collector"
     following = f"microvm_exporter_collector_following{{{s.selector}}}[{s.span(s.scrape_gap)}]"
     success = f"microvm_exporter_collector_success{{{s.selector}}}"
     return Alert(
@@ -200,7 +200,7 @@ def _collector_not_following(s: Settings) -> Alert:
 
 
 def _objects_left_out(s: Settings) -> Alert:
-    name, by = "MicrovmObjectsLeftOut", f"{s.by}, instance, collector, reason"
+    name, by = "MicrovmObjectsLeftOut", f"{s.host}, collector, reason"
     left_out = f"microvm_exporter_left_out_objects{{{s.selector}}}[{s.span(s.scrape_gap)}]"
     return Alert(
         name,

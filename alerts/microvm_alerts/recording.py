@@ -15,9 +15,8 @@ __all__ = ["recording_group", "wanted_vms"]
 def recording_group(settings: Settings) -> Group:
     """Give the recorded series."""
     s = settings.selector
-    job = f"by ({settings.by})"
-    instance = f"by ({settings.by}, instance)"
-    host = f"{settings.by}, instance"
+    job = f"by ({settings.job})"
+    instance = f"by ({settings.host})"
     return Group(
         "microvm-recording",
         (
@@ -28,11 +27,11 @@ def recording_group(settings: Settings) -> Group:
             Record("job:microvm_drifted_vms:sum", f"sum {job} (microvm_drifted_vms{{{s}}})"),
             Record(
                 "job_kind:microvm_drift_findings:sum",
-                f"sum by ({settings.by}, kind) (microvm_drift_findings{{{s}}})",
+                f"sum by ({settings.job}, kind) (microvm_drift_findings{{{s}}})",
             ),
             Record(
                 "job_collector:microvm_exporter_collector_success:avg",
-                f"avg by ({settings.by}, collector) (microvm_exporter_collector_success{{{s}}})",
+                f"avg by ({settings.job}, collector) (microvm_exporter_collector_success{{{s}}})",
             ),
             Record(
                 "instance:microvm_declared_vms:sum",
@@ -44,13 +43,13 @@ def recording_group(settings: Settings) -> Group:
             ),
             Record(
                 "instance_severity:microvm_drift_finding:count",
-                f"count by ({host}, severity) (microvm_drift_finding{{{s}}})",
+                f"count by ({settings.host}, severity) (microvm_drift_finding{{{s}}})",
             ),
             Record(
                 "instance:microvm_vm_running:ratio",
                 f"avg {instance} (\n"
                 f"  microvm_vm_running{{{s}}}\n"
-                f"  and on ({host}, vm)\n"
+                f"  and on ({settings.host}, vm)\n"
                 f"  {wanted_vms(settings)}\n"
                 ")",
             ),

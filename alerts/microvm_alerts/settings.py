@@ -77,9 +77,14 @@ class Settings:
     series_per_finding: int = 2
 
     @property
-    def by(self) -> str:
+    def job(self) -> str:
         """The labels of a job in a ``by`` or ``on`` clause; more can follow."""
         return f"{self.cluster_label}, job"
+
+    @property
+    def host(self) -> str:
+        """The same for a host."""
+        return f"{self.job}, instance"
 
     @property
     def recorded(self) -> str:

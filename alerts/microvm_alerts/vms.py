@@ -23,7 +23,7 @@ def vms_group(settings: Settings) -> Group:
 def _restarts(s: Settings) -> Record:
     restarts = f"microvm_vm_restarts_total{{{s.selector}}}"
     return Record(
-        "job:microvm_vm_restarts:increase5m", f"sum by ({s.by}) (increase({restarts}[5m]))"
+        "job:microvm_vm_restarts:increase5m", f"sum by ({s.job}) (increase({restarts}[5m]))"
     )
 
 
@@ -39,7 +39,7 @@ def _restart_loop(s: Settings) -> Alert:
         s.span(s.restart_loop_pause),
     )
     restarts = f"microvm_vm_restarts_total{{{s.selector}}}"
-    by = f"{s.by}, instance, vm"
+    by = f"{s.host}, vm"
     return Alert(
         name,
         # Compared before they are aggregated, which would sort tens of thousands of zeros.
@@ -64,13 +64,13 @@ def _host_mostly_down(s: Settings) -> Alert:
 
     Both sides hold while a collector fails: the ratio as it was last known, and the findings.
     """
-    name, host = "MicrovmHostMostlyDown", f"{s.by}, instance"
+    name = "MicrovmHostMostlyDown"
     ratio = f"instance:microvm_vm_running:ratio{{{s.recorded}}}[{s.span(s.remember)}]"
     return Alert(
         name,
-        f"max by ({host}) (last_over_time({ratio})) < {s.host_down_ratio:g}\n"
-        f"and on ({host})\n"
-        f'count by ({host}) ({LAST_SEEN}{{{s.recorded}, kind="not_running"}})'
+        f"max by ({s.host}) (last_over_time({ratio})) < {s.host_down_ratio:g}\n"
+        f"and on ({s.host})\n"
+        f'count by ({s.host}) ({LAST_SEEN}{{{s.recorded}, kind="not_running"}})'
         f" >= {s.host_down_vms}",
         "critical",
         {
@@ -86,14 +86,14 @@ def _host_mostly_down(s: Settings) -> Alert:
 
 def _fleet_degraded(s: Settings) -> Alert:
     name = "MicrovmFleetDegraded"
-    degraded = f"max by ({s.by}) (job:microvm_degraded_hosts:count{{{s.recorded}}})"
+    degraded = f"max by ({s.job}) (job:microvm_degraded_hosts:count{{{s.recorded}}})"
     return Alert(
         name,
         f"{degraded}\n"
-        f"  / on ({s.by})\n"
-        f"max by ({s.by}) (job:up:count{{{s.recorded}}})\n"
+        f"  / on ({s.job})\n"
+        f"max by ({s.job}) (job:up:count{{{s.recorded}}})\n"
         f"  >= {s.fleet_degraded_ratio:g}\n"
-        f"and on ({s.by})\n"
+        f"and on ({s.job})\n"
         f"{degraded} >= {s.fleet_degraded_hosts}",
         "critical",
         {
@@ -112,17 +112,17 @@ def _declared_vms_dropped(s: Settings) -> Alert:
 
     It compares what was read: while the declaration cannot be read, the last number holds.
     """
-    name, host = "MicrovmDeclaredVmsDropped", f"{s.by}, instance"
+    name = "MicrovmDeclaredVmsDropped"
     declared = f"instance:microvm_declared_vms:sum{{{s.recorded}}}"
     return Alert(
         name,
-        f"max by ({host}) (last_over_time({declared}[{s.span(s.remember)}]))\n"
-        f"  <= on ({host})\n"
+        f"max by ({s.host}) (last_over_time({declared}[{s.span(s.remember)}]))\n"
+        f"  <= on ({s.host})\n"
         f"{s.declared_dropped_ratio:g} * (\n"
-        f"  max by ({host}) (max_over_time({declared}[{s.span(s.history)}]))\n"
+        f"  max by ({s.host}) (max_over_time({declared}[{s.span(s.history)}]))\n"
         f"  >= {s.declared_dropped_vms}\n"
         ")\n"
-        f"and on ({host})\n"
+        f"and on ({s.host})\n"
         f"up{{{s.selector}}}",
         "warning",
         {
