@@ -7,8 +7,13 @@ import shutil
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from host import TODAY, Fleet, Machine
+
+# By default an example has 200 ms, which says more about what else a machine is doing.
+settings.register_profile("patient", settings(), deadline=None)
+settings.load_profile("patient")
 
 # Grafana's types come from npm, which is too large to be installed for one check.
 HAS_NPM = shutil.which("npm") is not None

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import get_args, get_type_hints
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from microvm_exporter.collectors.declaration import (
@@ -409,7 +409,6 @@ def mutate(document: object, draw: Callable[[st.SearchStrategy[object]], object]
     return draw(JSON_VALUES)
 
 
-@settings(deadline=None)
 @given(data=st.data())
 def test_any_other_value_anywhere_is_taken_or_a_collector_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -425,7 +424,6 @@ def test_any_other_value_anywhere_is_taken_or_a_collector_error(
     assert text.startswith(f"{path}: ")
 
 
-@settings(deadline=None)
 @given(data=st.binary() | st.text(alphabet='{}[]":,1.eE-\\u nulltrue\n').map(str.encode))
 def test_any_bytes_are_taken_or_a_collector_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes

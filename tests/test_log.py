@@ -174,7 +174,7 @@ def test_libraries_are_heard_from_warnings_on(level: LogLevel, heard: list[str])
 anything = st.text(st.characters() | st.sampled_from("\n\r\\\"' =\x85\u2028\udcff"))
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(message=anything, vm=anything)
 def test_no_value_forges_a_line_or_a_field(message: str, vm: str) -> None:
     line = logged(message, vm=vm)
@@ -184,7 +184,7 @@ def test_no_value_forges_a_line_or_a_field(message: str, vm: str) -> None:
     assert list(parsed(line.rstrip("\n"))) == ["time", "level", "source", "msg", "vm"]
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(message=anything, vm=anything)
 def test_json_gives_back_what_was_logged(message: str, vm: str) -> None:
     line = logged(message, LogFormat.JSON, vm=vm)
