@@ -11,7 +11,7 @@ from typing import Final, TypedDict
 
 from microvm_exporter.counts import count
 from microvm_exporter.drift import Finding, Judgement, Severity
-from microvm_exporter.model import Leftouts
+from microvm_exporter.model import Collector, Leftouts
 from microvm_exporter.text import printable
 
 __all__ = [
@@ -161,7 +161,7 @@ def headline(judgement: Judgement) -> str:
     """Say in one sentence what the look came to."""
     findings = judgement.findings
     unread = sum(reading.value is None for reading in judgement.snapshot.readings().values())
-    suffix = f" {unread} of 4 sources could not be read." if unread else ""
+    suffix = f" {unread} of {len(Collector)} sources could not be read." if unread else ""
     if not findings:
         if unread:
             return "Unknown:" + suffix
