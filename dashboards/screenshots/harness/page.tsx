@@ -2,6 +2,7 @@
 import { type DataFrame, ThemeContext } from '@grafana/data';
 import { GlobalStyles, Icon, PanelChrome } from '@grafana/ui';
 import { Component, type ReactNode, useEffect, useState } from 'react';
+import { flushSync } from 'react-dom';
 import { createRoot } from 'react-dom/client';
 
 import { framesOf, linksIn, wrongIn } from './frames';
@@ -121,7 +122,6 @@ function Page({ frames }: { frames: Map<number, DataFrame[]> }) {
   useEffect(() => setDrawn(true), []);
   return (
     <ThemeContext.Provider value={theme}>
-      <GlobalStyles />
       <div data-drawn={drawn} style={{ padding: MARGIN, background: theme.colors.background.canvas, color: theme.colors.text.primary }}>
         <Head />
         <div style={{ position: 'relative', height }}>
@@ -136,6 +136,19 @@ function Page({ frames }: { frames: Map<number, DataFrame[]> }) {
   );
 }
 
+// What is written on a canvas does not wait for its font: so styles, fonts, and then the page.
+async function loadFonts() {
+  const styles = document.head.appendChild(document.createElement('div'));
+  flushSync(() =>
+    createRoot(styles).render(
+      <ThemeContext.Provider value={theme}>
+        <GlobalStyles />
+      </ThemeContext.Provider>
+    )
+  );
+  await Promise.all(['400 12px Inter', '500 12px Inter', '400 12px "Roboto Mono"'].map((font) => document.fonts.load(font)));
+}
+
 async function main() {
   setUp();
   const frames = new Map<number, DataFrame[]>();
@@ -146,7 +159,7 @@ async function main() {
     const { id, title, type } = panel;
     report.panels.push({ id, title, type, frames: own.length, rows, links: linksIn(own), wrong: wrongIn(panel) });
   }
-  await document.fonts.ready;
+  await loadFonts();
   createRoot(document.getElementById('root')!).render(<Page frames={frames} />);
   (window as any).__report = report;
 }
