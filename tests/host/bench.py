@@ -12,7 +12,6 @@ prints how each figure grows. How all is measured: docs/performance.md.
 
 from __future__ import annotations
 
-import math
 import os
 import sys
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from dataclasses import dataclass
 from host import bench_phases as phases
 from host.bench_exporter import NODE_EXPORTER
 from host.bench_host import BenchHost
-from host.bench_report import Figure, Result, compare, percent, report, report_growth, scrapes, text
+from host.bench_report import Figure, Result, compare, percent, report, report_growth, scrapes
 from host.machine import Machine, MachineError
 
 _SIZES = (1000, 5000)
@@ -109,7 +108,7 @@ def _phase(what: str, measure: Callable[[], list[Figure]]) -> list[Figure]:
         return measure()
     except (MachineError, AssertionError) as error:
         _say(f"{what}: {error}")
-        return [Figure(what, math.inf, text("not measured"), 0)]
+        return [Figure.lost(what)]
 
 
 def _environ(name: str, default: int) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from host.measure import Memory, Scrapes
 
@@ -20,11 +21,20 @@ class Figure(NamedTuple):
     target: float | None = None
     at_least: bool = False
 
+    @classmethod
+    def lost(cls, name: str) -> Self:
+        """One that could not be measured, which reaches nothing."""
+        return cls(name, math.inf, text(_LOST))
+
+    @property
+    def is_measured(self) -> bool:
+        return self.value != math.inf
+
     @property
     def reached(self) -> bool:
         """Also when there is no target."""
         if self.target is None:
-            return True
+            return self.is_measured
         return self.value >= self.target if self.at_least else self.value <= self.target
 
 
@@ -67,10 +77,19 @@ def report(result: Result) -> str:
 
 
 def report_growth(small: Result, large: Result, factor: float) -> tuple[str, bool]:
-    """A table of how the figures grow with the number of VMs, and whether none grows faster."""
-    before = {figure.name: figure for figure in small.figures}
-    rows = [(before[figure.name], figure) for figure in large.figures if figure.name in before]
-    lines = [_growth(*row, factor) for row in rows]
+    """A table of how the figures grow with the number of VMs, and whether none grows faster.
+
+    What could not be measured on one of the two is missed.
+    """
+    before = {figure.name: figure for figure in small.figures if figure.is_measured}
+    after = [figure for figure in large.figures if figure.is_measured]
+    rows = [(before[figure.name], figure) for figure in after if figure.name in before]
+    lines = [_growth(*row, factor) for row in rows] + [
+        (figure.name, *shown, "", "missed")
+        for result, shown in ((small, (_LOST, "")), (large, ("", _LOST)))
+        for figure in result.figures
+        if not figure.is_measured
+    ]
     head = (("figure", small.title, large.title, "growth", f"≤ {factor:g}"), _RULES)
     return _table([*head, *lines]), all(line[-1] != "missed" for line in lines)
 
@@ -86,6 +105,7 @@ def _growth(small: Figure, large: Figure, factor: float) -> tuple[str, ...]:
     return *shown, f"{growth:.1f}", "reached" if growth <= factor else "missed"
 
 
+_LOST = "not measured"
 _NOT_COMPARED = ("looks", "MB", "it tells")
 """The ends of names of figures that are more than one number, or no cost."""
 
@@ -148,7 +168,8 @@ def _alone(result: Result) -> Iterator[tuple[str, ...]]:
     yield "---", "--:", "--:", "---"
     for figure in result.figures:
         if figure.target is None:
-            yield figure.name, figure.show(figure.value), "", ""
+            verdict = "" if figure.reached else "missed"
+            yield figure.name, figure.show(figure.value), "", verdict
         else:
             sign = "≥" if figure.at_least else "≤"
             verdict = "reached" if figure.reached else "missed"
