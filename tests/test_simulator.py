@@ -259,7 +259,11 @@ def test_prometheus_scrapes_a_fleet_and_evaluates_the_rules() -> None:
     assert usage.series > 5 * 80
     assert usage.samples_per_second > 5 * 80 / 2
     assert usage.missed == 0
-    assert usage.groups.keys() >= {"microvm-recording", "microvm-drift"}
+    seconds = {None: 1, "1m": 60}
+    groups = yaml.safe_load(RULES.read_text())["groups"]
+    assert usage.intervals == {group["name"]: seconds[group.get("interval")] for group in groups}
+    assert usage.groups.keys() == usage.intervals.keys()
+    assert 0 < usage.rules_share < 1
 
 
 # -------------------------------------------------------------------------------------- the docs

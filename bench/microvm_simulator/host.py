@@ -88,7 +88,7 @@ class SimulatedHost:
         self._crashing: set[str] = set()
         for unit in list(world.units.values()):
             if unit.active_enter_timestamp:
-                self._change_unit(unit.name, active_enter_timestamp=now - 86_400 * 9)
+                self.world.change_unit(unit.name, active_enter_timestamp=now - 86_400 * 9)
         self.restart_exporter(now - 86_400 * 2)
 
     # ------------------------------------------------------------------------------ what happens
@@ -242,7 +242,7 @@ class SimulatedHost:
         """RestartSec=5s and a second or two of life: about four restarts in half a minute."""
         unit = self.world.units[_service(vm)]
         up = self._random.random() < 0.25
-        self._change_unit(
+        self.world.change_unit(
             unit.name,
             active_state="active" if up else "activating",
             sub_state="running" if up else "auto-restart",
@@ -254,8 +254,8 @@ class SimulatedHost:
     def _runs_since(self, vm: str, now: float, *, restarts: int) -> None:
         for unit in [unit for unit in self.world.units.values() if unit.vm == vm]:
             if unit.active_enter_timestamp:
-                self._change_unit(unit.name, active_enter_timestamp=now)
-        self._change_unit(
+                self.world.change_unit(unit.name, active_enter_timestamp=now)
+        self.world.change_unit(
             _service(vm), active_state="active", sub_state="running", restarts=restarts
         )
 
@@ -265,9 +265,6 @@ class SimulatedHost:
         assert state.current
         booted = replace(state.current, path=f"{state.path}/booted")
         self.world.change_state(vm, booted=booted, booted_runner=state.current_runner)
-
-    def _change_unit(self, name: str, **more: Any) -> None:
-        self.world.change_unit(name, **more)
 
 
 def _service(vm: str) -> str:

@@ -95,8 +95,7 @@ def _costs(plan: Plan, load: Load, usage: Usage) -> Iterator[Figure]:
     for group, taken in sorted(usage.groups.items()):
         yield Figure(f"rules `{group}`, median", statistics.median(taken), seconds)
         yield Figure(f"rules `{group}`, most", max(taken), seconds)
-    total = sum(statistics.median(taken) for taken in usage.groups.values())
-    yield Figure("rules, share of their interval", total / plan.interval, percent)
+    yield Figure("rules, share of their intervals", usage.rules_share, percent)
     yield Figure("rule evaluations missed or failed", usage.missed, whole)
     yield Figure("alerts, pending or firing", load.count("ALERTS"), whole)
     yield Figure("recorded series", load.count('{__name__=~".+:.+"}'), whole)
