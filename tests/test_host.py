@@ -333,7 +333,9 @@ def test_start_of_a_removed_vm_on_older_units_is_skipped_and_forgotten(fleet: Fl
     cases.start_removed(fleet, "firewall")
     said = fleet.machine.run("journalctl", "--output=cat", f"--unit={FIREWALL.unit}").stdout
     path = "ConditionPathExists=/var/lib/microvms/firewall/current/bin/microvm-run"
-    assert f"unmet condition check ({path})" in said.splitlines()[-1]
+    last = said.splitlines()[-1]  # systemd 257 has no parentheses
+    assert "unmet condition check" in last
+    assert path in last
     assert listed(fleet, "firewall") == set()
 
 
