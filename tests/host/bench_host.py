@@ -50,6 +50,13 @@ class BenchHost:
     def title(self) -> str:
         return f"{len(self.fleet.vms):,} MicroVMs, {self.units:,} units, {self.taps:,} TAPs"
 
+    def mend(self) -> None:
+        """Starts what is down: a start that comes while its stop is under way can fail."""
+        self.fleet.settle(PATIENCE)
+        self.machine.systemctl("reset-failed", *FAMILY)
+        self.fleet.start(*self.fleet.vms, timeout=PATIENCE)
+        self.fleet.settle(PATIENCE)
+
     @classmethod
     def fill(cls, machine: Machine, vms: int, say: Callable[[str], None]) -> BenchHost:
         """Declares and starts the VMs. Raises MachineError unless every VM has all and runs.

@@ -205,7 +205,7 @@ def _growth(resident: Sequence[int]) -> float:
 
 def _not_followed(host: BenchHost, running: Running, resync: float) -> list[Figure]:
     """Waits for two looks at everything after all changes, and tells what they found."""
-    host.fleet.settle()
+    host.mend()
     wait_for_rest(running)
     seen = running.refreshes()["resync"]
     again = f"two looks at everything, one each {resync:.0f} s"
