@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -41,10 +41,6 @@ class BenchHost:
     fleet: Fleet
     units: int
     taps: int
-
-    @property
-    def names(self) -> Sequence[str]:
-        return list(self.fleet.vms)
 
     @property
     def title(self) -> str:
