@@ -205,6 +205,7 @@ class Unit:
 
     ``job`` is true while a job for the unit is queued or runs: what it shows then is about to
     change. ``exec_main_status``, ``result`` and ``restarts`` are those of the service.
+    ``waits_since`` is when it began to wait for an automatic restart, 0 when it does not.
     """
 
     name: str
@@ -222,6 +223,7 @@ class Unit:
     result: str = "success"
     exec_main_status: int = 0
     restarts: int = 0
+    waits_since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

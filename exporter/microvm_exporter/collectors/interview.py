@@ -27,12 +27,13 @@ def interview(
     told: Told,
     files: Collection[str],
     checks: Collection[str],
+    forgets: bool,
 ) -> tuple[dict[str, Unit], frozenset[str]]:
     """Complete units of the list; give them by name, and the names of those that make no sense.
 
     ``known`` is what was made of them before. Those named in ``files`` are asked of their files,
-    those in ``checks`` of their checks, which ``microvm@`` always is. A unit that is gone meanwhile
-    is left out.
+    those in ``checks`` of their checks, which ``microvm@`` always is. ``forgets`` tells whether
+    systemd may forget restarts. A unit that is gone meanwhile is left out.
     """
     asked = list(listed)
     answers: Answers = {unit.name: {} for unit in asked}
@@ -51,7 +52,8 @@ def interview(
     found = {}
     for unit in there:
         with suppress(TypeError, ValueError):
-            found[unit.name] = units.complete(unit, known.get(unit.name), answers[unit.name])
+            before = known.get(unit.name)
+            found[unit.name] = units.complete(unit, before, answers[unit.name], forgets=forgets)
     return found, frozenset(unit.name for unit in there) - found.keys()
 
 

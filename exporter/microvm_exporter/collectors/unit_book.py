@@ -19,9 +19,9 @@ from microvm_exporter.model import Leftouts, Template, Unit, UnitTable, parse_un
 
 __all__ = ["UnitBook"]
 
-_UNIT_PATH: Final = Property(
-    "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "UnitPath"
-)
+_MANAGER: Final = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
+_UNIT_PATH: Final = Property(*_MANAGER, "UnitPath")
+_VERSION: Final = Property(*_MANAGER, "Version")
 _WANTS: Final = Property(object_path("microvms.target"), units.UNIT, "Wants")
 
 _NAMES_MAX: Final = 50
@@ -64,6 +64,7 @@ class UnitBook:
         self._unreadable: frozenset[str] = frozenset()
         self._cut: frozenset[str] = frozenset()
         self._minded: frozenset[str] = frozenset()
+        self._forgets = False
         self._table = UnitTable()
 
     @property
@@ -73,8 +74,9 @@ class UnitBook:
 
     def read_wants(self) -> None:
         """Read what is wanted and where units come from: with each reload it may be another."""
-        unit_path, wants = self._bus.read((_UNIT_PATH, _WANTS))
+        unit_path, version, wants = self._bus.read((_UNIT_PATH, _VERSION, _WANTS))
         self._unit_path = tuple(unit_path or ())
+        self._forgets = units.forgets_restarts(version or "")
         self._autostarted, self._installed = unit_list.pulled_in(wants or ())
 
     def mind(self, checks: frozenset[str]) -> None:
@@ -136,7 +138,8 @@ class UnitBook:
         """Ask what no signal tells: whether files changed, in turns, and of forgotten restarts."""
         names = {*self._files.take(), *self._in_need()} & self._units.keys()
         asked = [(name, "NeedDaemonReload") for name in names]
-        asked += [(name, "NRestarts") for name, unit in self._units.items() if unit.restarts]
+        if not self._forgets:
+            asked += [(name, "NRestarts") for name, unit in self._units.items() if unit.restarts]
         wanted = [Property(object_path(name), units.INTERFACES[told], told) for name, told in asked]
         changed: dict[str, Unit] = {}
         for (name, told), value in zip(asked, self._bus.read(wanted), strict=True):
@@ -217,7 +220,13 @@ class UnitBook:
         while left:
             batch, left = left[:_BATCH], left[_BATCH:]
             found, unreadable = interview(
-                self._bus, batch, known=before, told=told, files=files, checks=self._minded
+                self._bus,
+                batch,
+                known=before,
+                told=told,
+                files=files,
+                checks=self._minded,
+                forgets=self._forgets,
             )
             self._unreadable |= unreadable
             for name, unit in found.items():

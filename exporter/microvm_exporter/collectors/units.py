@@ -7,6 +7,7 @@ those of ``org.freedesktop.systemd1(5)``. No I/O here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -20,6 +21,7 @@ __all__ = [
     "amend",
     "complete",
     "follow",
+    "forgets_restarts",
     "questions_on_change",
     "questions_on_state",
     "read_check",
@@ -36,6 +38,7 @@ _TYPES: Final[Mapping[str, type]] = {
     "ConditionTimestamp": int,
     "Conditions": list,
     "ExecMainStatus": int,
+    "InactiveExitTimestamp": int,
     "Job": tuple,
     "NRestarts": int,
     "NeedDaemonReload": bool,
@@ -49,10 +52,28 @@ INTERFACES: Final[Mapping[str, str]] = {
 """All properties that are asked for, and the interface of each."""
 
 _STATE: Final = ("ActiveState", "SubState", "Job")
-TOLD: Final = (*_STATE, "ActiveEnterTimestamp", "ConditionResult", "ConditionTimestamp")
+TOLD: Final = (
+    *_STATE,
+    "ActiveEnterTimestamp",
+    "ConditionResult",
+    "ConditionTimestamp",
+    "InactiveExitTimestamp",
+)
 """What every change of a unit brings along (systemd 252): not why a check failed, though."""
 
 _AT_REST: Final = frozenset({"inactive", "failed"})
+_WAITS: Final = frozenset({"auto-restart", "auto-restart-queued"})
+_ENDS: Final = frozenset({"dead-before-auto-restart", "failed-before-auto-restart"})
+"""What `auto-restart` comes after, for a moment, since systemd 254."""
+
+
+def forgets_restarts(version: str) -> bool:
+    """Tell whether a systemd of that ``Version`` may forget how often it has restarted a unit.
+
+    252 does not, 257 does; between, either will do.
+    """
+    major = re.match(r"\d+", version)
+    return major is not None and int(major[0]) > 252
 
 
 def follow(known: Unit, told: Mapping[str, Any]) -> Unit | None:
@@ -94,6 +115,8 @@ def questions_on_state(
         unit.template is Template.MICROVM and unit.active_state == "activating"
     ):
         yield from ("Result", "ExecMainStatus")
+    if unit.sub_state in _WAITS:
+        yield "InactiveExitTimestamp"
 
 
 def questions_on_change(
@@ -118,16 +141,22 @@ def questions_on_change(
         yield "Conditions"
 
 
-def complete(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Unit:
+def complete(
+    unit: Unit, known: Unit | None, answers: Mapping[str, Any], *, forgets: bool = False
+) -> Unit:
     """Put the answers into a unit of the list, and what was not asked because it is known.
 
     Of a check that held, the time does not matter. Of one that is known, the conditions are those
-    of then: a daemon-reload makes systemd forget which was unmet. Raises TypeError or ValueError
-    when an answer makes no sense.
+    of then: a daemon-reload makes systemd forget which was unmet. ``forgets`` tells that systemd
+    may forget restarts, too. Raises TypeError or ValueError when an answer makes no sense.
     """
     _check_types(unit.name, answers)
     before = known or unit
     held, at, conditions = _check(unit, before, answers)
+    waits_since = _waits_since(unit, before, answers)
+    restarts = answers.get("NRestarts", before.restarts)
+    if forgets and known and unit.template is Template.MICROVM:
+        restarts = _recount(unit, known, answers, waits_since)
     return replace(
         unit,
         condition_result=held,
@@ -137,8 +166,32 @@ def complete(unit: Unit, known: Unit | None, answers: Mapping[str, Any]) -> Unit
         active_enter_timestamp=_seconds(answers.get("ActiveEnterTimestamp", 0)),
         result=answers.get("Result", unit.result),
         exec_main_status=answers.get("ExecMainStatus", unit.exec_main_status),
-        restarts=answers.get("NRestarts", before.restarts),
+        restarts=restarts,
+        waits_since=waits_since,
     )
+
+
+def _waits_since(unit: Unit, before: Unit, answers: Mapping[str, Any]) -> float:
+    if unit.sub_state in _WAITS:
+        return _seconds(answers.get("InactiveExitTimestamp", 0))
+    # It is stopped for a moment when it is restarted.
+    return before.waits_since if unit.job and unit.active_state in _AT_REST else 0.0
+
+
+def _recount(unit: Unit, known: Unit, answers: Mapping[str, Any], waits_since: float) -> int:
+    """Count the restarts of a unit, as systemd may not.
+
+    systemd 257 stops the helpers when it restarts ``microvm@`` and that with them, and so begins to
+    count anew each time: NRestarts is 1 for 50 ms and then 0. 252 goes on counting.
+    """
+    told: int = answers.get("NRestarts", 0)
+    waits = unit.sub_state in _WAITS
+    rests = unit.active_state in _AT_REST
+    if known.waits_since and (waits_since != known.waits_since if waits else not rests):
+        return max(told, known.restarts + 1)
+    if waits or unit.sub_state in _ENDS or (rests and unit.job):
+        return known.restarts
+    return told if rests else max(told, known.restarts)
 
 
 def _check(
