@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -49,8 +49,7 @@ class BenchHost:
     def mend(self) -> None:
         """Starts what is down: a start that comes while its stop is under way can fail."""
         self.fleet.settle(PATIENCE)
-        self.machine.systemctl("reset-failed", *FAMILY)
-        self.fleet.start(*self.fleet.vms, timeout=PATIENCE)
+        _start(self.fleet, self.fleet.vms)
         self.fleet.settle(PATIENCE)
 
     @classmethod
@@ -66,12 +65,19 @@ class BenchHost:
         _write_declarations(fleet)
         machine.run(*RELOAD, timeout=PATIENCE)
         for begin in range(0, vms, _BATCH):
-            batch = (f"microvm@{name}.service" for name in names[begin : begin + _BATCH])
-            machine.systemctl("start", *batch, timeout=PATIENCE)
+            _start(fleet, names[begin : begin + _BATCH])
             say(f"started {min(begin + _BATCH, vms):,} of {vms:,} MicroVMs")
         _remember_target(machine)
         fleet.settle(PATIENCE)
         return cls(machine, fleet, *_count(machine, vms))
+
+
+def _start(fleet: Fleet, names: Collection[str]) -> None:
+    """Starts VMs, and once more if a helper fails, as one of thousands may on a busy machine."""
+    try:
+        fleet.start(*names, timeout=PATIENCE)
+    except MachineError:
+        fleet.start(*names, timeout=PATIENCE)
 
 
 def _forget_target(machine: Machine) -> None:
