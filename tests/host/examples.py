@@ -40,7 +40,7 @@ def alertmanager(secrets: Path, webhook: str, smarthost: str) -> Config:
     for route in _routes(config["route"]):
         route |= {name: wait for name, wait in _WAITS.items() if name in route}
         if route["receiver"] == "watchdog":
-            route["repeat_interval"] = "500ms"  # less than group_interval, as in the example
+            route["repeat_interval"] = "1500ms"  # of group_interval as much as in the example
     for interval in config["time_intervals"]:
         interval["time_intervals"] = [{}]  # always
     return config
