@@ -18,7 +18,7 @@ in
   wantedBy = [ "multi-user.target" ];
   after = [ "network.target" ];
   serviceConfig = {
-    # Ready with the first snapshot. A look ends by itself when a source hangs, after 8 s.
+    # Ready with the first snapshot. A look ends by itself when sources hang, after 40 s at most.
     Type = "notify";
     ExecStart = builtins.concatStringsSep " " ([ exe ] ++ map quote ([ "serve" ] ++ flags));
     WatchdogSec = "2min";

@@ -247,7 +247,8 @@ def test_bad_request_is_refused_and_no_news(
     assert answer.split()[1] == status
     assert b"Server:" not in answer
     assert scrape(address) == BODY
-    assert caplog.records == []
+    # "Task queue depth" is not shown (log.py); it comes when the machine is busy.
+    assert [record for record in caplog.records if record.name != "waitress.queue"] == []
 
 
 def test_descriptors_above_1023_are_served() -> None:
