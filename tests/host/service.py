@@ -38,7 +38,8 @@ def missing(*programs: str) -> str | None:
 class Service:
     """A program of `.tools` that serves HTTP. `with` waits until it is ready, and ends it.
 
-    ``folder`` is its own, and goes with it. It ends with the thread that made it, too.
+    ``folder`` is its own, and goes with it. It ends with the thread that made it, too. An error
+    that leaves the `with` tells what it has printed.
     """
 
     def __init__(self, program: str) -> None:
@@ -70,7 +71,9 @@ class Service:
             raise
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _type: object, error: BaseException | None, _trace: object) -> None:
+        if error and self.log:
+            error.add_note(f"{self._program} had printed:\n{self.log}")
         self.stop()
 
     def stop(self) -> None:
