@@ -657,6 +657,19 @@ def test_restart_is_advised_only_of_a_vm_that_should_run_and_does_not() -> None:
 # ----------------------------------------------------------------------------------- severity
 
 
+@pytest.mark.parametrize(
+    ("happens", "starts"), [(_autostarted_and_stopped, True), (_crash_loop, False)]
+)
+def test_start_is_advised_only_where_systemd_does_not_try_by_itself(
+    happens: Callable[[World], None], starts: bool
+) -> None:
+    """In systemd 257 a start by hand does not wait, and after five in 10 s it gives up."""
+    world = healthy_world()
+    happens(world)
+    (finding,) = (f for f in world.judge().findings if f.kind is Kind.NOT_RUNNING)
+    assert ("systemctl start microvm@plain.service" in finding.remedy) is starts
+
+
 def test_condition_unmet_is_critical_only_for_the_vm_itself() -> None:
     world = healthy_world()
     _old_runner_on_a_new_host(world)

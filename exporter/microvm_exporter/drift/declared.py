@@ -68,9 +68,7 @@ def not_running(site: Site, vm: Vm) -> Iterator[Finding]:
             vm.name,
             unit,
             f"{vm.name} starts automatically but {unit} is {state}",
-            (*remedies.look_at_unit(unit), remedies.start(vm))
-            if vm.known
-            else remedies.remove(site, vm),
+            remedies.get_running(vm) if vm.known else remedies.remove(site, vm),
         )
 
 

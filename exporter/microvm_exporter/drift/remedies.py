@@ -22,6 +22,7 @@ from microvm_exporter.text import quote
 
 __all__ = [
     "delete_link",
+    "get_running",
     "look_at_unit",
     "mend",
     "remove",
@@ -55,6 +56,14 @@ def look_at_unit(unit: str) -> tuple[str, ...]:
         f"systemctl --no-pager status {quote(unit)}",
         f"journalctl --no-pager -b -u {quote(unit)} -n 50",
     )
+
+
+def get_running(vm: Vm) -> tuple[str, ...]:
+    """See why the VM is down, and start it; systemd counts starts, and gives up after a few."""
+    look = look_at_unit(f"{Template.MICROVM}{vm.name}.service")
+    if vm.waiting_for_restart:
+        return (*look, "# mend what it says: systemd goes on starting it by itself")
+    return (*look, start(vm))
 
 
 def remove(site: Site, vm: Vm) -> tuple[str, ...]:
