@@ -15,7 +15,7 @@ import fcntl
 import os
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import count
 
@@ -25,6 +25,7 @@ from host import Fleet, Machine
 from host.exporter import Exporter
 from host.machine import eventually
 from host.random_changes import DECLARATION, STATIC, UNIT_DIRS, RandomChanges
+from microvm_exporter.collectors import units
 
 CHANGES = int(os.environ.get("FOLLOW_CHANGES") or 200)
 SEED = int(os.environ.get("FOLLOW_SEED") or 1)
@@ -47,6 +48,7 @@ Key = tuple[str, tuple[tuple[str, str], ...]]
 FINDING = "microvm_drift_finding"
 COUNTED = ("microvm_drift_findings", "microvm_drifted_vms")
 CHECKS = "microvm_failed_condition_checks"
+RESTARTS = "microvm_vm_restarts_total"
 
 
 class Follower(Exporter):
@@ -115,12 +117,12 @@ class View:
         found = (finding for finding in self.findings() if finding["kind"] == kind)
         return {finding["vm"] for finding in found if finding["object"] in units}
 
-    def without(self, units: set[str], vms: set[str]) -> dict[Key, float]:
-        """The samples without the failed checks of units, and without what is counted of findings.
+    def without(self, units: set[str], vms: set[str], names: Collection[str]) -> dict[Key, float]:
+        """The samples without the failed checks of units, and without those of these names.
 
         A failed check stands for the `would_not_start` of its VM too: those of `vms` are left out.
         """
-        samples = {key: value for key, value in self.samples.items() if key[0] not in COUNTED}
+        samples = {key: value for key, value in self.samples.items() if key[0] not in names}
         for key in [key for key in samples if key[0] == FINDING]:
             match dict(key[1]):
                 case {"kind": "condition_unmet", "object": unit} if unit in units:
@@ -150,14 +152,19 @@ def forgotten_checks(machine: Machine, view: View) -> set[str]:
 
 
 def compare(machine: Machine, followed: Exporter, fresh: Exporter) -> list[str]:
-    """Each sample that is not the same in both, the failed checks aside that only one can know."""
+    """Each sample that is not the same in both, aside from what only one can know.
+
+    Those are failed checks, restarts where systemd forgets them, and what is worked out of these.
+    """
     ours, theirs = View.of(followed), View.of(fresh)
-    units = forgotten_checks(machine, ours)
-    vms = ours.of_units("condition_unmet", units)
+    checks = forgotten_checks(machine, ours)
+    vms = ours.of_units("condition_unmet", checks)
+    version = machine.systemctl("show", "--property=Version", "--value")
+    names = (*COUNTED, *((RESTARTS,) if units.forgets_restarts(version) else ()))
     return (
         ours.contradictions()
         + theirs.contradictions()
-        + _difference(ours.without(units, vms), theirs.without(units, vms))
+        + _difference(ours.without(checks, vms, names), theirs.without(checks, vms, names))
     )
 
 
