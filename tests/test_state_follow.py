@@ -693,6 +693,37 @@ def test_too_few_watches_are_made_up_for_at_each_interval(tmp_path: Path) -> Non
     )
 
 
+MOUNTS = """
+import subprocess
+from pathlib import Path
+from test_state_follow import Cause, Followed, Host, fill
+
+host = Host(Path({path!r}))
+fill(host)
+followed = Followed(host)
+followed.expect(Cause.INTERVAL)
+before = followed.expect(Cause.INTERVAL)
+subprocess.run(["mount", "-t", "tmpfs", "tmpfs", host.state / "web"], check=True)
+assert followed.expect(Cause.INTERVAL).vms["web"].current is None
+(host.state / "web/flake").touch()
+assert followed.hear().vms["web"].flake
+subprocess.run(["umount", host.state / "web"], check=True)
+assert followed.expect(Cause.INTERVAL) == before
+assert followed.missed == 0
+"""
+
+
+def test_mount_is_found_at_the_interval(tmp_path: Path) -> None:
+    alone = ("unshare", "--mount", "--user", "--map-root-user")
+    if subprocess.run([*alone, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    subprocess.run(
+        [*alone, sys.executable, "-c", MOUNTS.format(path=str(tmp_path))],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+        check=True,
+    )
+
+
 def test_planted_directories_end_the_following_of_the_state_directory(host: Host) -> None:
     followed = Followed(host)
     before = followed.tree

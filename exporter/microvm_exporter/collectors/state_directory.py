@@ -10,6 +10,7 @@ import os
 import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from microvm_exporter.collectors.missed import Missed
@@ -54,7 +55,7 @@ class StateDirectory:
         self._limit = limit
         self._watches = watches
         self._store = store
-        self._store_seen: Fingerprint = ()
+        self._seen: tuple[int | None, Fingerprint] = None, ()
         self._path = ""
         self._identity: Fingerprint = ()
         self._watched = False
@@ -155,14 +156,19 @@ class StateDirectory:
             self._touched.update(self._moved())
 
     def _moved(self) -> list[str]:
-        """Name those that lead elsewhere; one stat tells whether the store has other entries."""
-        before, self._store_seen = self._store_seen, fingerprint(self._store)
-        same = before == self._store_seen
+        """Name those that lead elsewhere.
+
+        That takes another mount or a link, and of targets in the store a change of its entries.
+        """
+        (mounts, store), self._seen = self._seen, (_mounts(), fingerprint(self._store))
+        same_mounts = mounts is not None and mounts == self._seen[0]
+        same_store = store == self._seen[1]
         return [
             name
             for name, known in self._known.items()
-            if not (
-                known.watched and known.look.is_where_it_led(self._path_of(name), same_store=same)
+            if not known.watched
+            or not known.look.is_where_it_led(
+                self._path_of(name), same_mounts=same_mounts, same_store=same_store
             )
         ]
 
@@ -262,6 +268,14 @@ class StateDirectory:
             name=self._beyond.name + len(self._odd),
             unreadable=sum(known.look.unreadable for known in self._known.values()),
         )
+
+
+def _mounts() -> int | None:
+    """Give the same as before while nothing was mounted or unmounted, None when that is unknown."""
+    try:
+        return hash(Path("/proc/self/mountinfo").read_bytes())
+    except OSError:
+        return None
 
 
 def _is_candidate(name: str, fd: int) -> bool:

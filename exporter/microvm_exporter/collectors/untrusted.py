@@ -94,6 +94,14 @@ def identify(path: str, *, dir_fd: int | None = None) -> Fingerprint:
     return fingerprint(path, dir_fd=dir_fd)[:2]
 
 
+def is_symlink(path: str, *, dir_fd: int) -> bool:
+    """Tell whether a link is there."""
+    try:
+        return stat.S_ISLNK(os.stat(path, dir_fd=dir_fd, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False
+
+
 def leads_nowhere(seen: Fingerprint) -> bool:
     """Tell whether nothing was there. False when that could not be told: never take it for so."""
     return len(seen) == 1 and seen[0] in _MISSING

@@ -14,6 +14,7 @@ from microvm_exporter.collectors.untrusted import (
     fingerprint,
     identify,
     is_missing,
+    is_symlink,
     open_directory,
     read_symlink,
 )
@@ -28,22 +29,24 @@ class VmLook:
 
     ``state`` is None when there is no directory. ``directory`` and ``targets`` are what the path,
     and the targets of the links in it, led to then: hashes, as there are thousands to be kept.
-    ``stored`` tells whether these targets are entries of the store. ``unreadable`` counts as in
-    `microvm_exporter.model.Leftouts`.
+    ``linked`` tells whether the path is a link, and ``stored`` whether these targets are entries of
+    the store. ``unreadable`` counts as in `microvm_exporter.model.Leftouts`.
     """
 
     state: VmState | None
     directory: int
+    linked: bool
     targets: int = hash(())
     stored: bool = True
     unreadable: int = 0
 
-    def is_where_it_led(self, path: str, *, same_store: bool) -> bool:
+    def is_where_it_led(self, path: str, *, same_mounts: bool, same_store: bool) -> bool:
         """Tell whether the path and the links lead to the same as then: no event would tell.
 
-        ``same_store`` tells that the store has the entries that it had when that was last asked.
+        ``same_mounts`` and ``same_store`` tell that there are the mounts, and in the store the
+        entries, that there were when that was last asked.
         """
-        if hash(identify(path)) != self.directory:
+        if (self.linked or not same_mounts) and hash(identify(path)) != self.directory:
             return False
         if same_store and self.stored:
             return True
@@ -57,18 +60,21 @@ def read_vm(name: str, path: str, *, dir_fd: int, store: str) -> VmLook:
     """
     tally = Tally()
     directory = hash(identify(name, dir_fd=dir_fd))
+    linked = is_symlink(name, dir_fd=dir_fd)
     try:
         with open_directory(name, dir_fd=dir_fd) as fd:
             behind: dict[str, Fingerprint] = {}
             state = _look_into(name, path, fd, behind, tally)
+            targets = hash(tuple(behind.values()))
             stored = all(_is_entry(target, store) for target in behind)
-            return VmLook(state, directory, hash(tuple(behind.values())), stored, tally.unreadable)
+            return VmLook(state, directory, linked, targets, stored, tally.unreadable)
     except OSError as error:
         if not is_missing(error):
             unreadable = VmState(name, path, readable=False)
-            return VmLook(unreadable, directory, unreadable=tally.unreadable + 1)
+            return VmLook(unreadable, directory, linked, unreadable=tally.unreadable + 1)
     entry = read_symlink(path, dir_fd=dir_fd)
-    return VmLook(None, directory, unreadable=int(entry is not None and entry[0].dangling))
+    dangles = entry is not None and entry[0].dangling
+    return VmLook(None, directory, linked, unreadable=int(dangles))
 
 
 def is_same(old: VmState | None, new: VmState | None) -> bool:
