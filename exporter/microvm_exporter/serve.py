@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -30,6 +31,9 @@ __all__ = ["serve"]
 _TURN: Final = 0.001
 """Seconds for which a thread may keep the interpreter from another."""
 
+_GARBAGE: Final = 20_000
+"""Objects that may be garbage before it is looked for: a first look at 1,000 VMs keeps 100,000."""
+
 _M_ARENA_MAX: Final = -8  # mallopt(3)
 
 _STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -43,6 +47,8 @@ def serve(config: ServeConfig) -> None:
     # A look is seconds of Python on a big host, and a scrape waits for its turn at the interpreter:
     # at 5 ms a turn, the default, the 95th percentile of a scrape was three times as high.
     sys.setswitchinterval(_TURN)
+    # Python goes through all objects the more often the more there are, and here nearly all stay.
+    gc.set_threshold(_GARBAGE)
     _share_heap()
     # Before any thread starts, because they inherit it: only the one that waits for the signals
     # gets them, and no handler interrupts another.
