@@ -25,6 +25,7 @@ from host import (
 )
 from host.exporter import DECLARATION, Exporter, brief, check_json
 from host.layout import GCROOTS, STATE, UNITS
+from host.machine import eventually
 
 Case = tuple[Callable[[Fleet], cases.Mend], list[str]]
 
@@ -62,7 +63,14 @@ def running(fleet: Fleet) -> Fleet:
     fleet.declare(*FLEET)
     fleet.switch()
     fleet.settle()
+    eventually("all run", lambda: all_run(fleet), 30)  # one may be waiting for its second start
     return fleet
+
+
+def all_run(fleet: Fleet) -> bool:
+    units = [vm.unit for vm in fleet.vms.values() if vm.autostart]
+    shown = fleet.machine.systemctl("show", "--property=ActiveState", "--value", *units)
+    return set(shown.split()) == {"active"}
 
 
 @pytest.fixture

@@ -331,6 +331,7 @@ def test_what_is_recorded_reaches_another_prometheus() -> None:
             found = wait_for(lambda: receiver.query("instance:microvm_drift_findings:sum"))
             # One series a finding is what stays where the findings are.
             kept = {"object:microvm_drift_finding:last_seen"}
+            wait_for(lambda: "ALERTS" in names(receiver), limit=30)
             alike = wait_for(lambda: recorded(sender) - kept == names(receiver) != set())
             assert alike, recorded(sender) ^ names(receiver)
             assert "ALERTS" in names(receiver)
