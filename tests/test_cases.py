@@ -320,9 +320,10 @@ def test_remedies_when_pasted_in_the_order_in_which_they_are_printed(
     CASES[name][0](running)
     running.write_declaration(DECLARATION)
     before = check_json(machine, WITH_DECLARATION)[1]["findings"]
-    after, rounds = before, 0
-    while after and rounds < 2:
-        rounds += 1
+    after = before
+    for _ in range(2):
+        if not after:
+            break
         for remedy in dict.fromkeys(finding["remedy"] for finding in after):
             machine.run("sh", input=remedy, check=False)
         running.settle()

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
 from threading import Event, Thread
@@ -695,19 +695,24 @@ def test_too_few_watches_are_made_up_for_at_each_interval(tmp_path: Path) -> Non
     """A user namespace has a limit of its own, below that of the machine."""
     if subprocess.run([*FEW_WATCHES, "true"], check=False).returncode:
         pytest.skip("user namespaces cannot be made here")
+    run_script(FEW_WATCHES, FOLLOW_THIRTY, tmp_path)
+
+
+def run_script(within: Sequence[str], script: str, path: Path) -> None:
+    """Run it as a program of its own, with the path as its argument."""
     subprocess.run(
-        [*FEW_WATCHES, sys.executable, "-c", FOLLOW_THIRTY, str(tmp_path)],
+        [*within, sys.executable, "-c", script, str(path)],
         env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
         check=True,
     )
 
 
 MOUNTS = """
-import subprocess
+import subprocess, sys
 from pathlib import Path
 from test_state_follow import Cause, Followed, Host, fill
 
-host = Host(Path({path!r}))
+host = Host(Path(sys.argv[1]))
 fill(host)
 followed = Followed(host)
 followed.expect(Cause.INTERVAL)
@@ -726,11 +731,7 @@ def test_mount_is_found_at_the_interval(tmp_path: Path) -> None:
     alone = ("unshare", "--mount", "--user", "--map-root-user")
     if subprocess.run([*alone, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=False).returncode:
         pytest.skip("nothing can be mounted here")
-    subprocess.run(
-        [*alone, sys.executable, "-c", MOUNTS.format(path=str(tmp_path))],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
-        check=True,
-    )
+    run_script(alone, MOUNTS, tmp_path)
 
 
 def test_planted_directories_end_the_following_of_the_state_directory(host: Host) -> None:

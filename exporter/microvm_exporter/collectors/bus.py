@@ -22,6 +22,8 @@ import pydbus
 from gi.repository import Gio, GLib, GObject
 
 from microvm_exporter.collectors.bus_terms import (
+    MANAGER,
+    MANAGER_PATH,
     BadAddress,
     BusClosed,
     BusError,
@@ -37,8 +39,6 @@ from microvm_exporter.collectors.window import Window
 __all__ = ["Bus"]
 
 _SYSTEMD: Final = "org.freedesktop.systemd1"
-_MANAGER: Final = "org.freedesktop.systemd1.Manager"
-_MANAGER_PATH: Final = "/org/freedesktop/systemd1"
 _UNIT: Final = "org.freedesktop.systemd1.Unit"
 _PROPERTIES: Final = "org.freedesktop.DBus.Properties"
 _PROPERTY: Final = GLib.VariantType("(v)")
@@ -133,7 +133,7 @@ class Bus:
 
     def _call(self, method: str, signature: str, arguments: tuple[Any, ...]) -> GLib.Variant:
         def send(connection: Any, done: Pending) -> None:
-            target = (_SYSTEMD, _MANAGER_PATH, _MANAGER, method)
+            target = (_SYSTEMD, MANAGER_PATH, MANAGER, method)
             values = GLib.Variant(signature, arguments)
             connection.call(*target, values, None, _FLAGS, _NO_TIMEOUT, None, _receive, done)
 
@@ -217,7 +217,7 @@ class Bus:
         properties = (_SYSTEMD, _PROPERTIES, "PropertiesChanged", None, _UNIT)
         connection.signal_subscribe(*properties, _ALL_SIGNALS, self._news.change)
         for name in ("UnitNew", "UnitRemoved", "Reloading"):
-            told = (_SYSTEMD, _MANAGER, name, _MANAGER_PATH, None)
+            told = (_SYSTEMD, MANAGER, name, MANAGER_PATH, None)
             connection.signal_subscribe(*told, _ALL_SIGNALS, self._news.manager)
         owner = (_DBUS, _DBUS, "NameOwnerChanged", _DBUS_PATH, _SYSTEMD)
         connection.signal_subscribe(*owner, _ALL_SIGNALS, self._news.owner)

@@ -6,6 +6,8 @@ import re
 from typing import Final, NamedTuple
 
 __all__ = [
+    "MANAGER",
+    "MANAGER_PATH",
     "BadAddress",
     "BusClosed",
     "BusError",
@@ -16,7 +18,11 @@ __all__ = [
     "unit_name",
 ]
 
-_UNIT_PATH: Final = "/org/freedesktop/systemd1/unit/"
+MANAGER: Final = "org.freedesktop.systemd1.Manager"
+"""The interface of the service manager itself, whose object is at `MANAGER_PATH`."""
+
+MANAGER_PATH: Final = "/org/freedesktop/systemd1"
+_UNIT_PATH: Final = f"{MANAGER_PATH}/unit/"
 
 
 class BusError(Exception):

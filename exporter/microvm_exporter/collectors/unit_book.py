@@ -10,7 +10,13 @@ from typing import Any, Final
 
 from microvm_exporter.collectors import unit_list, units
 from microvm_exporter.collectors.bus import Bus
-from microvm_exporter.collectors.bus_terms import Property, object_path, unit_name
+from microvm_exporter.collectors.bus_terms import (
+    MANAGER,
+    MANAGER_PATH,
+    Property,
+    object_path,
+    unit_name,
+)
 from microvm_exporter.collectors.failed_checks import FailedChecks
 from microvm_exporter.collectors.file_turns import FileTurns
 from microvm_exporter.collectors.interview import Told, interview
@@ -19,9 +25,8 @@ from microvm_exporter.model import Leftouts, Template, Unit, UnitTable, parse_un
 
 __all__ = ["UnitBook"]
 
-_MANAGER: Final = ("/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager")
-_UNIT_PATH: Final = Property(*_MANAGER, "UnitPath")
-_VERSION: Final = Property(*_MANAGER, "Version")
+_UNIT_PATH: Final = Property(MANAGER_PATH, MANAGER, "UnitPath")
+_VERSION: Final = Property(MANAGER_PATH, MANAGER, "Version")
 _WANTS: Final = Property(object_path("microvms.target"), units.UNIT, "Wants")
 
 _NAMES_MAX: Final = 50
