@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -47,6 +46,7 @@ _RESTARTED = 200
 _STEPS = 10
 _SCRAPES = 250
 _DEAR_SCRAPES = 5
+_EARLY = 0.2  # of the time between two looks, so that few scrapes are measured with them
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,20 +125,26 @@ def measure_node_exporter(watch: Watch, host: BenchHost) -> Load:
 
 def measure_looks(watch: Watch, host: BenchHost, looks_made: int) -> list[Figure]:
     """Processor time of a look at everything, and of one at what no event tells."""
-    every = max(3, 3 * len(host.fleet.vms) // 1000)
-    full = ("resync", f"--collect.interval={every}s", f"--collect.resync-interval={every}s")
-    usual = ("interval", "--collect.interval=1s", "--collect.resync-interval=1h")
+    apart = max(3, 3 * len(host.fleet.vms) // 1000)
+    full = ("resync", apart, f"--collect.interval={apart}s", f"--collect.resync-interval={apart}s")
+    usual = ("interval", 1, "--collect.interval=1s", "--collect.resync-interval=1h")
     figures = []
-    for cause, *flags in (full, usual):
+    for cause, seconds_apart, *flags in (full, usual):
         with exporter(host, *flags) as running:
-            time.sleep(every)
+            _wait_for_look(running, cause)
             before, meter = running.refreshes(), watch.meter(running.folder)
-            time.sleep(every * looks_made)
-            looks = _grown(before, running.refreshes())[cause]
-            spent = meter.spent(max(1.0, looks))
+            time.sleep(apart * looks_made - _EARLY * seconds_apart)
+            _wait_for_look(running, cause)
+            spent = meter.spent(_grown(before, running.refreshes())[cause])
         for name, value in spent.items():
             figures.append(Figure(f"look by {cause}, processor time, {name}", value, seconds))
     return figures
+
+
+def _wait_for_look(running: Running, cause: str) -> None:
+    """Waits until one is over, so that none is counted in part."""
+    seen = running.refreshes()[cause]
+    eventually(f"a look by {cause}", lambda: running.refreshes()[cause] > seen, PATIENCE)
 
 
 def measure_latency(host: BenchHost, samples: int) -> list[Figure]:
@@ -251,7 +257,7 @@ def _switch(vms: Sequence[Vm]) -> str:
         (
             replace_declaration(DECLARATION_AS_IT_IS),
             *(f"ln -sfT {vm.runner} {vm.state}/current" for vm in vms),
-            shlex.join(RELOAD),
+            RELOAD,
             f"systemctl restart {' '.join(vm.unit for vm in vms)}",
         )
     )
