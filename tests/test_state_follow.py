@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from random import Random
@@ -17,8 +18,9 @@ from threading import Event, Thread
 import pytest
 
 from host_files import Host, look
-from microvm_exporter.collectors import missed
+from microvm_exporter.collectors import missed, state_directory
 from microvm_exporter.collectors.state import StateCollector
+from microvm_exporter.collectors.state_directory import StateDirectory
 from microvm_exporter.collectors.unit_files import Entry, list_family
 from microvm_exporter.collectors.watches import Watches
 from microvm_exporter.errors import CollectorError
@@ -732,6 +734,86 @@ def test_mount_is_found_at_the_interval(tmp_path: Path) -> None:
     if subprocess.run([*alone, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=False).returncode:
         pytest.skip("nothing can be mounted here")
     run_script(alone, MOUNTS, tmp_path)
+
+
+FUSE = """
+import os, subprocess, sys
+from pathlib import Path
+from test_state_follow import Cause, Followed, Host, Leftouts, fill
+
+host = Host(Path(sys.argv[1]))
+fill(host)
+followed = Followed(host)
+fuse = os.open("/dev/fuse", os.O_RDWR)
+whose = f"fd={fuse},rootmode=40000,user_id=65534,group_id=65534"
+mount = ("mount", "--internal-only", "-t", "fuse", "-o", whose, "none", str(host.state / "web"))
+subprocess.run(mount, pass_fds=[fuse], check=True)
+tree = followed.expect(Cause.INTERVAL)
+assert not tree.vms["web"].readable
+assert tree.vms["db"].current_runner is not None
+assert tree.left_out == Leftouts(unreadable=1)
+"""
+
+
+def test_mount_that_its_owner_alone_may_look_at_costs_one_vm(tmp_path: Path) -> None:
+    """fusermount3 makes it for anyone on a directory of theirs; not even root may stat it."""
+    alone = ("unshare", "--mount")
+    may_mount = not subprocess.run([*alone, "true"], check=False).returncode
+    if not (may_mount and os.access("/dev/fuse", os.R_OK | os.W_OK)):
+        pytest.skip("FUSE cannot be mounted here")
+    run_script(alone, FUSE, tmp_path)
+
+
+def plant_way(directory: Path, end: Path) -> Path:
+    """Lead to the end by as many links as the kernel follows, each as long as it can be."""
+    (directory / "a").mkdir(parents=True)
+    (directory / "end").symlink_to(end)
+    before = "end"
+    for number in range(38):
+        (directory / str(number)).symlink_to("a/../" * 800 + before)
+        before = str(number)
+    return directory / before
+
+
+def test_planted_ways_that_take_their_time_cost_no_other_vm(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_directory, "_SECONDS", 0.2)
+    followed = Followed(host, limit=1000)
+    before = followed.tree
+    followed.prefer = frozenset(before.vms)
+    way = plant_way(tmp_path / "ways", host.store / "old")
+    for number in range(200):
+        host.vm(f"aaa-{number}", current=way)
+    assert followed.collect(Cause.EVENT).vms["web"] is before.vms["web"]
+    assert not followed.is_active()
+    for cause in (Cause.INTERVAL, Cause.RESYNC):
+        tree = followed.collect(cause)
+        assert tree.vms["web"] is before.vms["web"]
+        unread = [vm for vm in tree.vms.values() if not vm.readable]
+        assert len(unread) == tree.left_out.unreadable
+        assert 0 < len(unread) < 200
+        assert not followed.is_active()
+    for number in range(200):
+        shutil.rmtree(host.state / f"aaa-{number}")
+    followed.expect(Cause.INTERVAL)
+    assert followed.is_active()
+    followed.collector.close()
+
+
+def test_names_that_come_while_nothing_can_be_read_are_not_all_kept(host: Host) -> None:
+    watches = Watches(follow=True)
+    watches.open()
+    directory = StateDirectory(limit=10, watches=watches, store=f"{host.store}/")
+    directory.read(Cause.RESYNC, str(host.state), [])
+    tracemalloc.start()
+    for number in range(100_000):
+        directory.hear(f"{number}")
+    kept, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert kept < 1_000_000
+    assert directory.read(Cause.INTERVAL, str(host.state), []) == {"db", "web"}
+    watches.close()
 
 
 def test_planted_directories_end_the_following_of_the_state_directory(host: Host) -> None:

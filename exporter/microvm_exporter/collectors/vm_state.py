@@ -20,7 +20,7 @@ from microvm_exporter.collectors.untrusted import (
 )
 from microvm_exporter.model import Runner, Symlink, VmState
 
-__all__ = ["VmLook", "is_same", "read_vm", "tell"]
+__all__ = ["VmLook", "is_same", "read_vm", "tell", "unread"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +70,16 @@ def read_vm(name: str, path: str, *, dir_fd: int, store: str) -> VmLook:
             return VmLook(state, directory, linked, targets, stored, tally.unreadable)
     except OSError as error:
         if not is_missing(error):
-            unreadable = VmState(name, path, readable=False)
-            return VmLook(unreadable, directory, linked, unreadable=tally.unreadable + 1)
+            look = unread(name, path, directory, linked=linked)
+            return replace(look, unreadable=tally.unreadable + 1)
     entry = read_symlink(path, dir_fd=dir_fd)
     dangles = entry is not None and entry[0].dangling
     return VmLook(None, directory, linked, unreadable=int(dangles))
+
+
+def unread(name: str, path: str, directory: int = 0, *, linked: bool = False) -> VmLook:
+    """Say of a directory that is there that it could not be read."""
+    return VmLook(VmState(name, path, readable=False), directory, linked, unreadable=1)
 
 
 def is_same(old: VmState | None, new: VmState | None) -> bool:
