@@ -392,6 +392,26 @@ def test_look_is_not_put_off_twice_by_a_reload(fleet: Fleet, collector: SystemdC
         fleet.machine.remove(generator)
 
 
+def test_checks_that_matter_during_a_reload_are_asked_for_after_it(
+    fleet: Fleet, collector: SystemdCollector
+) -> None:
+    pci = "microvm-pci-devices@web.service"
+    collector.mind(frozenset())
+    generator = "/etc/systemd/system-generators/slow"
+    fleet.machine.write(generator, "#!/bin/sh\nsleep 3\n", 0o755)
+    try:
+        reload = fleet.machine.popen("systemctl", "daemon-reload")
+        time.sleep(1)
+        before = collector.collect(Cause.EVENT)
+        assert collector.mind(frozenset({pci})) is before
+        assert reload.poll() is None
+        assert reload.wait(10) == 0
+        eventually("it is asked", lambda: collector.collect(Cause.EVENT) is not before)
+        assert collector.collect(Cause.EVENT).units[pci].condition_timestamp > 0
+    finally:
+        fleet.machine.remove(generator)
+
+
 def test_each_restart_of_a_loop_is_counted(fleet: Fleet, collector: SystemdCollector) -> None:
     fast = "[Service]\nRestartSec=1\n[Unit]\nStartLimitBurst=0\n"
     fleet.machine.write(UNITS / "microvm@web.service.d/fast.conf", fast)

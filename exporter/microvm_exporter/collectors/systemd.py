@@ -65,6 +65,7 @@ class SystemdCollector:
         files = FileTurns(files_asked)
         self._book = UnitBook(self._bus, limit=limit, clock=clock, files=files)
         self._missed: Missed[str] = Missed()
+        self._checks: frozenset[str] = frozenset()
         self._events = 0
         self._missed_count = 0
         self._due = _Depth.ALL
@@ -97,6 +98,7 @@ class SystemdCollector:
             return self._unchanged()
         try:
             self._collect(cause, heard)
+            self._book.mind(self._checks)
         except BusError as error:
             raise self._failed(self._explain.asking(error)) from error
         except CollectorError:
@@ -111,8 +113,12 @@ class SystemdCollector:
     def mind(self, checks: frozenset[str]) -> UnitTable:
         """Give the units with the checks of these, beside those of ``microvm@``, from now on.
 
-        It asks where that is not known yet. Raises `CollectorError`.
+        It asks where that is not known yet, after a reload if there is one. Raises
+        `CollectorError`.
         """
+        self._checks = checks
+        if self._signals.is_reloading:
+            return self._book.table()
         try:
             self._book.mind(checks)
         except BusError as error:
