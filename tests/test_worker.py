@@ -82,13 +82,22 @@ def test_collector_that_hangs_is_unknown_and_not_called_again_before_it_comes_ba
     assert not worker.start(hang)
     second = worker.finish(late())  # it let the others wait once
     assert (first.value, second.value, len(calls)) == (None, None, 1)
-    assert first.error == second.error == "no answer after 0 s"
+    assert first.error == second.error == "no answer after 0 s"  # since it was started
     assert worker.fileno() is None  # it would not take what is heard meanwhile
     release.set()
     eventually("it comes back", lambda: worker.finish(late()).value == 1)
     assert worker.fileno() == 7
     worker.start(lambda: 2)
     assert worker.finish(late()).value == 2
+
+
+def test_time_without_an_answer_is_that_since_the_start() -> None:
+    release = threading.Event()
+    worker = make()
+    worker.start(lambda: int(release.wait(30)))
+    time.sleep(0.6)
+    assert worker.finish(time.monotonic()).error == "no answer after 1 s"
+    release.set()
 
 
 def test_close_ends_the_thread_and_the_collector() -> None:

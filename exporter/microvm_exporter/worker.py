@@ -91,8 +91,9 @@ class Worker(Generic[T]):
         if self._hung is not None:
             patience = min(patience, _PATIENCE_WITH_SLOW)
         if not job.done.wait(patience):
-            self._hung = self._hung or f"no answer after {patience:.0f} s"
-            return Reading(None, self._hung, time.monotonic() - job.started, self._last_success)
+            waited = time.monotonic() - job.started
+            self._hung = self._hung or f"no answer after {waited:.0f} s"
+            return Reading(None, self._hung, waited, self._last_success)
         self._job = None
         if job.error is None:
             self._last_success = self._clock()
