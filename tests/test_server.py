@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from host.machine import eventually
 from microvm_exporter.errors import UsageError
 from microvm_exporter.listen import ListenAddress
 from microvm_exporter.server import WebServer
@@ -211,6 +212,20 @@ def test_answer_that_is_taken_too_slowly_is_cut_off(start: Start) -> None:
     with connect(address) as client:
         client.sendall(b"GET /metrics HTTP/1.1\r\n\r\n" * 20)
         assert len(read_all(client, pause=0.1)) < 20 * len(BODY)
+
+
+def test_connection_of_a_client_that_takes_nothing_is_dropped(start: Start) -> None:
+    (address,) = start(LOOPBACK, patience=1)
+    before = _open_sockets()
+    with connect(address, receive_buffer=4096) as client:
+        client.sendall(b"GET / HTTP/1.1\r\n\r\n" * 20)
+        eventually("it is accepted", lambda: _open_sockets() == before + 2)
+        eventually("it is dropped", lambda: _open_sockets() == before + 1)
+
+
+def _open_sockets() -> int:
+    """Count those of this process, clients and servers."""
+    return sum(descriptor.is_socket() for descriptor in Path("/dev/fd").iterdir())
 
 
 def test_connection_in_use_outlives_the_patience(start: Start) -> None:

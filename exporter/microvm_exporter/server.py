@@ -165,6 +165,11 @@ class _Listener(TcpWSGIServer):
         for channel in list(channels.values()):
             if not channel.requests and channel.creation_time < now - self.adj.channel_timeout:
                 channel.will_close = True
+                # waitress closes it when it can be written, which it never can for a client that
+                # takes nothing; once it is shut down, it can.
+                if connection := channel.socket:
+                    with contextlib.suppress(OSError):
+                        connection.shutdown(socket.SHUT_RDWR)
 
 
 def _listen(address: ListenAddress) -> socket.socket:
