@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -620,13 +621,56 @@ def test_what_does_not_change_is_the_same_object() -> None:
 # -------------------------------------------------------------------------------------- remedies
 
 
-def test_nothing_is_removed_while_the_declaration_cannot_be_read() -> None:
+@pytest.mark.parametrize("unread", [Collector.DECLARATION, Collector.STATE])
+def test_nothing_is_removed_while_nobody_can_tell_what_is_wanted(unread: Collector) -> None:
     world = healthy_world()
     _without_current(world)
-    world.unread[Collector.DECLARATION] = "truncated"
+    world.autostarted.add("off")  # made by hand: its gcroot tells that it is wanted
+    world.units["microvm@off.service"] = make_unit(Template.MICROVM, "off", "inactive")
+    world.unread[unread] = "truncated"
     remedies = [line for f in world.judge().findings for line in f.remedy]
     assert remedies
     assert [line for line in remedies if "rm " in line or "stop" in line] == []
+
+
+@pytest.mark.parametrize(
+    ("link", "deleted"),
+    [
+        ({}, ["grep -rqs '^iff:.vm-web$' /proc/[0-9]*/fdinfo || ip link delete dev vm-web"]),
+        ({"ours": False}, []),
+        ({"kind": LinkKind.MACVTAP}, []),
+    ],
+    ids=["own", "foreign", "other kind"],
+)
+def test_device_that_a_stop_leaves_behind_is_deleted_when_it_is_unused_and_its_own(
+    link: dict[str, Any], deleted: list[str]
+) -> None:
+    world = healthy_world()
+    world.undeclare("web")
+    del world.templates[Template.SET_BOOTED]
+    world.links["vm-web"] = replace(world.links["vm-web"], **link)
+    (remedy,) = (f.remedy for f in world.judge().findings if f.kind is Kind.UNDECLARED_RUNNING)
+    found = [line for line in remedy if "ip link" in line]
+    assert found == [f"{line} 2>/dev/null || true" for line in deleted]
+
+
+def test_dangling_gcroot_is_removed_only_when_its_disk_is_mounted() -> None:
+    world = healthy_world()
+    world.gcroots["off"] = replace(world.gcroots["off"], dangling=True)
+    del world.vms["off"]
+    remedies = [f.remedy for f in world.judge().findings]
+    assert [commands for _, commands in remedies] == ["rm /gcroots/booted-off", "rm /gcroots/off"]
+    assert all(comment.startswith("# first mount ") for comment, _ in remedies)
+
+
+def test_install_unit_that_nobody_wants_is_stopped_and_reset() -> None:
+    world = healthy_world()
+    world.units["install-microvm-gone.service"] = make_unit(Template.INSTALL, "gone", "failed")
+    (remedy,) = (f.remedy for f in world.judge().findings if f.kind is Kind.UNDECLARED_UNIT)
+    assert remedy[1:] == (
+        "systemctl stop install-microvm-gone.service",
+        "systemctl reset-failed 'microvm*@gone.service' install-microvm-gone.service",
+    )
 
 
 def test_nothing_is_installed_without_a_word_where_disks_may_not_be_mounted() -> None:

@@ -124,9 +124,12 @@ def _dangling(site: Site, vm: Vm, link: Symlink) -> Finding:
 
 def _relink(site: Site, vm: Vm, link: Symlink) -> tuple[str, ...]:
     """Each start makes ``booted`` anew; a gcroot is worth what it leads to, the directory."""
-    stale = vm.state and link == vm.state.booted and not (vm.active or vm.autostart)
-    if vm.state is None or (vm.known and stale):
-        return (f"rm {quote(link.path)}",)
+    remove = f"rm {quote(link.path)}"
+    if vm.state is None:
+        mount = "# first mount what its directory is on, if it is not; of a VM that is gone:"
+        return (mount, remove)
+    if vm.known and link == vm.state.booted and not (vm.active or vm.autostart):
+        return (remove,)
     return remedies.mend(site, vm)
 
 

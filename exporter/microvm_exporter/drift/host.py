@@ -42,7 +42,9 @@ class Site:
 
     def may_be_wanted(self, vm: Vm) -> bool:
         """Known, or nobody can tell: then nothing may be said that would have it removed."""
-        return vm.known or Collector.DECLARATION not in self.sources or self.wanted_cut
+        # Of a VM that is not declared, a gcroot tells whether it is known.
+        could_look = self.sources >= {Collector.DECLARATION, Collector.STATE}
+        return vm.known or not could_look or self.wanted_cut
 
 
 @dataclass(frozen=True, slots=True)

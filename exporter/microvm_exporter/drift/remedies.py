@@ -12,7 +12,7 @@ leak the TAP (20 and 13 of 20 runs).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from microvm_exporter.drift.host import Site
@@ -37,7 +37,7 @@ _MOUNT: Final = "# first mount what its disks are on, if it is not: it would sta
 
 def stop(vm: Vm) -> str:
     """Stop the VM and its helpers together."""
-    return f"systemctl stop {' '.join(quote(unit) for unit in _members(vm))}"
+    return _stop(vm, (Template.MICROVM, *HELPERS))
 
 
 def start(vm: Vm) -> str:
@@ -69,7 +69,7 @@ def get_running(vm: Vm) -> tuple[str, ...]:
 def remove(site: Site, vm: Vm) -> tuple[str, ...]:
     """Remove everything that the VM left, in an order that leaks nothing."""
     if site.may_be_wanted(vm):
-        return ("# whether it is declared cannot be told now: remove nothing",)
+        return ("# whether it is wanted cannot be told now: remove nothing",)
     lines = [*_removal(site, vm)]
     if vm.autostart:
         lines.append(f"# and take {vm.name} out of microvm.autostart")
@@ -119,11 +119,12 @@ def _literally(text: str) -> str:
 
 def _removal(site: Site, vm: Vm) -> Iterator[str]:
     if vm.units:
-        yield stop(vm)
-    for name in sorted(_leaking(site, vm)):
-        yield f"ip link delete dev {quote(name)} 2>/dev/null || true"
+        yield _stop(vm, Template)
+    for link in _leaking(site, vm):
+        # Another VM or program may have it by now, or it may be gone.
+        yield f"{delete_link(link, None)} 2>/dev/null || true"
     if vm.units:
-        yield f"systemctl reset-failed {quote(_pattern(vm))}"
+        yield f"systemctl reset-failed {' '.join(quote(unit) for unit in _failed(vm))}"
     if vm.state is not None:
         yield "# its disk images may be in here: keep what is still needed"
         yield f"rm -rf {quote(vm.state.path)}"
@@ -132,15 +133,21 @@ def _removal(site: Site, vm: Vm) -> Iterator[str]:
         yield f"rm -f {' '.join(links)}"
 
 
-def _leaking(site: Site, vm: Vm) -> set[str]:
+def _leaking(site: Site, vm: Vm) -> list[Link]:
     """The devices that a stop leaves behind: tap-down is looked up in ``booted``.
 
     That is gone with the state directory, and before the helpers stop on a host of 2024-12 to
-    2026-02 (`microvm_exporter.drift.units`).
+    2026-02 (`microvm_exporter.drift.units`). What a VM claims can be any name: those that are not
+    of such a device, or another's, are not meant.
     """
     if vm.stopped or (vm.state and Template.SET_BOOTED in site.templates):
-        return set()
-    return {name for _, name in vm.claims if name in site.links}
+        return []
+    claimed = ((kind, site.links.get(name)) for kind, name in sorted(vm.claims))
+    return [
+        link
+        for kind, link in claimed
+        if link and link.kind is kind and (link.ours or kind is LinkKind.MACVTAP)
+    ]
 
 
 def _install(vm: Vm) -> str | None:
@@ -174,15 +181,17 @@ def _service(vm: Vm) -> str:
     return quote(f"{Template.MICROVM}{vm.name}.service")
 
 
-def _members(vm: Vm) -> Iterator[str]:
-    for template in (Template.MICROVM, *HELPERS):
-        if template in vm.units:
-            yield vm.units[template].name
+def _stop(vm: Vm, templates: Iterable[Template]) -> str:
+    units = (quote(vm.units[template].name) for template in templates if template in vm.units)
+    return f"systemctl stop {' '.join(units)}"
 
 
-def _pattern(vm: Vm) -> str:
-    """Match all units of the VM: of a pattern it is no error that nothing is loaded.
+def _failed(vm: Vm) -> Iterator[str]:
+    """Give what matches all units of the VM: of a pattern it is no error that nothing is loaded.
 
     systemd takes a backslash in a pattern as it is (``FNM_NOESCAPE``).
     """
-    return f"microvm*@{vm.name}.service"
+    yield f"microvm*@{vm.name}.service"
+    install = vm.units.get(Template.INSTALL)
+    if install and install.active_state == "failed":
+        yield install.name
