@@ -40,7 +40,21 @@ let
     else
       cfg.listenAddress;
 
-  sourceFlags = lib.optional (cfg.declarationFile != null) "--declaration.file=${cfg.declarationFile}";
+  # What the VMs are told by. A declaration names the state directory too.
+  source =
+    if cfg.declarationFile == null then
+      {
+        flag = "--state-dir";
+        variable = "MICROVM_EXPORTER_STATE_DIR";
+        path = cfg.declaration.state_dir;
+      }
+    else
+      {
+        flag = "--declaration.file";
+        variable = "MICROVM_EXPORTER_DECLARATION_FILE";
+        path = cfg.declarationFile;
+      };
+  sourceFlags = [ "${source.flag}=${source.path}" ];
 
   unit = import ./unit.nix {
     exe = lib.getExe cfg.package;
@@ -65,13 +79,25 @@ let
     }
   );
 
-  # On the command line `check` is to judge by the declaration that the service has.
+  # On the command line `check` is to judge by what the service has.
   command = pkgs.writeShellScriptBin name ''
-    if [[ ! -v MICROVM_EXPORTER_DECLARATION_FILE ]]; then
-      export MICROVM_EXPORTER_DECLARATION_FILE=${lib.escapeShellArg (toString cfg.declarationFile)}
+    if [[ ! -v ${source.variable} ]]; then
+      export ${source.variable}=${lib.escapeShellArg source.path}
     fi
     exec ${lib.getExe cfg.package} "$@"
   '';
+
+  # One of the two commands that ip46tables runs refuses it.
+  filtersByAddress =
+    cfg.firewallFilter != null
+    && lib.any (word: lib.elem word (lib.splitString " " cfg.firewallFilter)) [
+      "-s"
+      "-d"
+      "--source"
+      "--src"
+      "--destination"
+      "--dst"
+    ];
 
   exporter =
     { config, ... }:
@@ -126,7 +152,7 @@ let
           example = "-i eth0 -p tcp -m tcp --dport 10686";
           description = ''
             What {option}`openFirewall` lets in, where the firewall is iptables: the match of a rule
-            for `ip46tables`.
+            for `ip46tables`. It can name no address, which is of IPv4 or of IPv6.
           '';
         };
 
@@ -252,6 +278,14 @@ in
         message = ''
           services.prometheus.exporters.microvm: openFirewall has no effect where the firewall is
           firewalld: open port ${toString cfg.port} in one of its zones.
+        '';
+      }
+      {
+        assertion = filtersByAddress -> config.networking.nftables.enable || !config.networking.enableIPv6;
+        message = ''
+          services.prometheus.exporters.microvm: firewallFilter is for IPv4 and IPv6 alike, and with
+          an address in it the firewall would not start: match an interface, use nftables, or write
+          the rule into networking.firewall.extraCommands.
         '';
       }
       {

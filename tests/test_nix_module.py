@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,19 +18,20 @@ pytestmark = pytest.mark.skipif(bool(nix_eval.missing()), reason=str(nix_eval.mi
 MODULE = """
 (import ./nix/module.nix {
   lib = {
+    inherit (builtins) any elem;
     mkIf = condition: value: if condition then value else { };
     escapeShellArg = text: "'${builtins.replaceStrings [ "'" ] [ "'\\\\''" ] text}'";
     getExe = toString;
     getExe' = package: name: "${package}/bin/${name}";
     hasInfix = part: text: builtins.length (builtins.split part text) > 1;
     hasPrefix = part: text: builtins.substring 0 (builtins.stringLength part) text == part;
-    optional = condition: value: if condition then [ value ] else [ ];
     removePrefix = part: builtins.replaceStrings [ part ] [ "" ];
+    splitString = by: text: builtins.filter builtins.isString (builtins.split by text);
     stringAfter = deps: text: { inherit deps text; };
   };
   options = { };
   config = {
-    networking = { firewall.backend = "%s"; nftables.enable = %s; };
+    networking = { firewall.backend = "%s"; nftables.enable = %s; enableIPv6 = true; };
     services.prometheus.exporters.microvm = {
       enable = true;
       package = "/package";
@@ -58,7 +60,7 @@ MODULE = """
   };
 }).config
 """
-FIREWALL = 'openFirewall = true; firewallFilter = "-s ::1"; firewallRules = "tcp dport 1 accept";'
+FIREWALL = 'openFirewall = true; firewallFilter = "-i lan0"; firewallRules = "tcp dport 1 accept";'
 
 
 def module(settings: str = "", *, firewall: str = "iptables") -> dict[str, Any]:
@@ -119,8 +121,14 @@ def test_module_hands_an_option_on(settings: str, expected: str) -> None:
 @pytest.mark.parametrize("env", [{}, {"MICROVM_EXPORTER_DECLARATION_FILE": "/tmp/another"}])
 def test_command_judges_by_the_declaration_of_the_service(file: str, env: dict[str, str]) -> None:
     nix_string = json.dumps(file).replace("${", r"\${")
-    made = module(f'package = "/usr/bin/env"; declarationFile = {nix_string};')
-    [command] = made["environment"]["systemPackages"]
+    settings = f'package = "/usr/bin/env"; declarationFile = {nix_string};'
+    told = told_by_command(settings, env)
+    assert told == {"MICROVM_EXPORTER_DECLARATION_FILE": "/tmp/another" if env else file}
+
+
+def told_by_command(settings: str, env: dict[str, str]) -> dict[str, str]:
+    """What the exporter that is on the PATH has in its environment."""
+    [command] = module(settings)["environment"]["systemPackages"]
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command, "microvm-exporter", "--null"],
         env=env,
@@ -128,8 +136,17 @@ def test_command_judges_by_the_declaration_of_the_service(file: str, env: dict[s
         text=True,
         check=True,
     )
-    told = dict(one.split("=", 1) for one in done.stdout.rstrip("\0").split("\0"))
-    assert told["MICROVM_EXPORTER_DECLARATION_FILE"] == ("/tmp/another" if env else file)
+    variables = (one.split("=", 1) for one in done.stdout.rstrip("\0").split("\0"))
+    return {name: value for name, value in variables if name.startswith("MICROVM_")}
+
+
+def test_without_a_declaration_the_state_directory_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "vm's"
+    settings = (
+        f'package = "/usr/bin/env"; declarationFile = null; declaration.state_dir = "{path}";'
+    )
+    assert f"--state-dir={path}" in service(settings)["ExecStart"]
+    assert told_by_command(settings, {}) == {"MICROVM_EXPORTER_STATE_DIR": str(path)}
 
 
 @pytest.mark.parametrize(
@@ -158,7 +175,7 @@ def test_module_makes_no_other_user() -> None:
         (
             "iptables",
             {
-                "extraCommands": "ip46tables -A nixos-fw -s ::1"
+                "extraCommands": "ip46tables -A nixos-fw -i lan0"
                 " -m comment --comment microvm-exporter -j nixos-fw-accept\n",
                 "extraInputRules": {},
             },
@@ -176,10 +193,20 @@ def test_module_says_that_it_does_not_open_firewalld() -> None:
     assert messages("", firewall="firewalld") == []
 
 
+@pytest.mark.parametrize("address", ["-s ::1", "-i lan0 --source 10.0.0.5", "-d 10.0.0.1 -p tcp"])
+def test_module_refuses_an_address_that_would_leave_the_host_without_a_firewall(
+    address: str,
+) -> None:
+    settings = f'openFirewall = true; firewallFilter = "{address}";'
+    [message] = messages(settings)
+    assert "with\nan address in it the firewall would not start" in message
+    assert messages(settings, firewall="nftables") == []
+
+
 @pytest.mark.parametrize(
     ("settings", "without"),
     [
-        ('firewallFilter = "-s ::1";', "firewallFilter and firewallRules have no effect"),
+        ('firewallFilter = "-i lan0";', "firewallFilter and firewallRules have no effect"),
         ('firewallRules = "accept";', "firewallFilter and firewallRules have no effect"),
         ('declarationFile = null; imperative = [ "x" ];', "imperative has no effect"),
     ],
