@@ -25,7 +25,7 @@ from microvm_exporter.collectors.unit_files import Entry, list_family
 from microvm_exporter.collectors.watches import Watches
 from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import Cause, Leftouts, StateTree, Template, UnitFile
-from unprivileged import reachable_directory, unprivileged
+from unprivileged import can_run, reachable_directory, unprivileged
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -695,7 +695,7 @@ assert followed.missed == 0
 
 def test_too_few_watches_are_made_up_for_at_each_interval(tmp_path: Path) -> None:
     """A user namespace has a limit of its own, below that of the machine."""
-    if subprocess.run([*FEW_WATCHES, "true"], check=False).returncode:
+    if not can_run(*FEW_WATCHES, "true"):
         pytest.skip("user namespaces cannot be made here")
     run_script(FEW_WATCHES, FOLLOW_THIRTY, tmp_path)
 
@@ -731,7 +731,7 @@ assert followed.missed == 0
 
 def test_mount_is_found_at_the_interval(tmp_path: Path) -> None:
     alone = ("unshare", "--mount", "--user", "--map-root-user")
-    if subprocess.run([*alone, "mount", "-t", "tmpfs", "tmpfs", "/mnt"], check=False).returncode:
+    if not can_run(*alone, "mount", "-t", "tmpfs", "tmpfs", "/mnt"):
         pytest.skip("nothing can be mounted here")
     run_script(alone, MOUNTS, tmp_path)
 
@@ -758,8 +758,7 @@ assert tree.left_out == Leftouts(unreadable=1)
 def test_mount_that_its_owner_alone_may_look_at_costs_one_vm(tmp_path: Path) -> None:
     """fusermount3 makes it for anyone on a directory of theirs; not even root may stat it."""
     alone = ("unshare", "--mount")
-    may_mount = not subprocess.run([*alone, "true"], check=False).returncode
-    if not (may_mount and os.access("/dev/fuse", os.R_OK | os.W_OK)):
+    if not (can_run(*alone, "true") and os.access("/dev/fuse", os.R_OK | os.W_OK)):
         pytest.skip("FUSE cannot be mounted here")
     run_script(alone, FUSE, tmp_path)
 

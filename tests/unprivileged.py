@@ -1,14 +1,22 @@
-"""Being someone whom permissions stop, also where the tests run as root."""
+"""What may be done here, and being someone who may not, also where the tests run as root."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 NOBODY = 65534
+
+
+def can_run(*command: str) -> bool:
+    """Whether there is such a command, and it may do what it does."""
+    is_there = shutil.which(command[0]) is not None
+    return is_there and subprocess.run(command, check=False).returncode == 0
 
 
 @contextmanager
