@@ -1,5 +1,5 @@
-# For work on the project on NixOS, where `make setup` cannot install anything: the tests that need
-# no disposable host run by `python -m pytest -m "not host"`.
+# For work on the project on NixOS, where `make setup` cannot install anything. The tests that
+# package.nix names run here: `python -m pytest -m "not host" tests/test_drift.py`, say.
 {
   deadnix,
   microvm-exporter,
