@@ -399,6 +399,28 @@ def test_change_of_a_unit_file(followed: Followed, change: Change, parts: set[st
     assert followed.expect(Cause.RESYNC) is tree
 
 
+def test_unit_file_elsewhere_that_changes_is_found_at_the_interval(
+    followed: Followed, tmp_path: Path
+) -> None:
+    host, before = followed.host, followed.tree
+    linked, pulled_in = tmp_path / "linked", tmp_path / "gone"
+    linked.write_text("#")
+    (host.units / "microvm-virtiofsd@.service").symlink_to(linked)
+    (host.units / "microvms.target.wants").mkdir()
+    (host.units / "microvms.target.wants/microvm@web.service").symlink_to(pulled_in)
+    followed.hear()
+    linked.write_text("[Unit]\nConditionPathExists=/s/%i\n")
+    pulled_in.touch()
+    tree = followed.expect(Cause.INTERVAL)
+    assert tree.templates[Template.VIRTIOFSD] == ("/s/%i",)
+    assert [file.dangling for file in tree.unit_files] == [False] * len(tree.unit_files)
+    linked.unlink()
+    assert followed.expect(Cause.INTERVAL).templates == before.templates
+    linked.write_text("#")
+    assert Template.VIRTIOFSD in followed.expect(Cause.INTERVAL).templates
+    assert followed.missed == 0
+
+
 def test_entry_of_a_directory_that_is_new_in_a_unit_directory(followed: Followed) -> None:
     pull_in(followed.host)
     followed.hear()

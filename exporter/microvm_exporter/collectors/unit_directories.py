@@ -45,10 +45,15 @@ class UnitFiles:
 
 @dataclass(slots=True)
 class _Directory:
-    """What is known of a directory. ``blind`` are the entries without the watch that they take."""
+    """What is known of a directory.
+
+    ``blind`` are the entries without the watch that they take, ``elsewhere`` those of which what
+    counts is where a link leads: no event tells of that.
+    """
 
     entries: dict[str, FamilyEntry] = field(default_factory=dict)
     blind: set[str] = field(default_factory=set)
+    elsewhere: set[str] = field(default_factory=set)
     identity: Fingerprint = ()
     watched: bool = False
 
@@ -113,6 +118,10 @@ class UnitDirectories:
             for path in self._paths:
                 if self._is_uncertain(path):
                     self._touch(path, None)
+        if cause is Cause.INTERVAL:
+            for path, known in self._known.items():
+                for name in known.elsewhere:
+                    self._touch(path, name)
         todo = self._paths if cause is Cause.RESYNC else sorted(self._touched)
         for path in todo:
             try:
@@ -185,6 +194,9 @@ class UnitDirectories:
                 known.blind.add(name)
         old = known.entries.get(name)
         new = read_entry(entry, old)
+        known.elsewhere.discard(name)
+        if not lasting and (entry.is_symlink() or any(file.dangling for file in new.files)):
+            known.elsewhere.add(name)
         if new is old:
             return True
         known.entries[name] = new
@@ -195,6 +207,7 @@ class UnitDirectories:
         for name in names:
             del known.entries[name]
             known.blind.discard(name)
+            known.elsewhere.discard(name)
             self._changed = True
         self._forget(path, names)
 
