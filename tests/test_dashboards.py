@@ -32,6 +32,7 @@ CHOSEN: Final = {
     name: [variable["name"] for variable in dashboard["templating"]["list"]]
     for name, dashboard in COMMITTED.items()
 }
+DOCS: Final = Path(__file__).parents[1] / "docs"
 MATCHERS: Final = ('cluster=~"$cluster"', 'job="$job"')
 INSTANCE: Final = 'instance="$instance"'
 
@@ -202,11 +203,31 @@ def test_fleet_asks_for_single_hosts_only_by_rank() -> None:
             assert "topk(" in expression or "count(" in expression, expression
 
 
+def test_fleet_asks_only_for_what_each_site_sends_on() -> None:
+    config = yaml.safe_load((DOCS / "scaling" / "remote-write.yml").read_text())
+    ((relabel,),) = (one["write_relabel_configs"] for one in config["remote_write"])
+    assert (relabel["action"], relabel["source_labels"]) == ("keep", ["__name__"])
+    asked = [*_expressions("microvm-fleet"), *_variable_queries("microvm-fleet")]
+    for expression in asked:
+        named = {selector[1] for selector in _SELECTOR.finditer(expression) if selector[1]}
+        for name in named | _bare(expression):
+            assert re.fullmatch(relabel["regex"], name), name
+
+
 def test_every_kind_has_a_remedy_and_a_place() -> None:
     assert set(REMEDIES) == set(Kind)
     assert set(colours.KINDS) == set(Kind)
     assert len(set(colours.KINDS.values())) == len(Kind)
     assert sorted([*FAULTS, *STRAYS, *LEFTOVERS]) == sorted(Kind)
+
+
+def test_remedy_that_could_cost_disks_says_so() -> None:
+    """Beside a file system that is not mounted, a VM would start on empty ones."""
+    mounted = {kind for kind, text in REMEDIES.items() if "is mounted" in text}
+    assert mounted >= {Kind.MISSING_STATE, Kind.CONDITION_UNMET, Kind.WOULD_NOT_START}
+    removed = {kind: text for kind, text in REMEDIES.items() if "directory." in text}
+    assert removed.keys() > {Kind.UNDECLARED_STATE}
+    assert all("disk images" in text for text in removed.values())
 
 
 def test_provisioning_is_read_only_and_says_each_thing_once() -> None:

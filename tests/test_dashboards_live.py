@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
 
@@ -15,6 +16,7 @@ from host.service import ServiceError, missing
 from microvm_simulator.blocks import make_blocks
 from microvm_simulator.history import HISTORY, write_blocks
 from microvm_simulator.host import SimulatedHost
+from microvm_simulator.rules import RULES, Span, evaluate
 from microvm_simulator.samples import Samples, Target
 from screenshots.answers import answer, choose, events, offered
 from screenshots.dashboard import FOLDER, Dashboard
@@ -22,6 +24,8 @@ from screenshots.scenes import END, OTHERS, README, Scene
 from world import World
 
 MAX_SERIES = 200
+SHORT: Final = Span(END - 300, END, HISTORY.step)
+LEFT_OUT: Final = "microvm_exporter_left_out_objects"
 
 live = pytest.mark.skipif((why := missing("prometheus", "promtool")) is not None, reason=why or "")
 
@@ -41,26 +45,99 @@ def test_queries_of_all_dashboards(tmp_path: Path) -> None:
 @live
 def test_host_without_microvms_is_known_to_have_none(tmp_path: Path) -> None:
     """Its counts are of nothing that there is, and yet no tile says that it is unknown."""
-    host, target = SimulatedHost("bare", World(), END - 300), Target(HISTORY.job, "bare")
     samples = Samples()
-    for now in range(END - 300, END + 1, HISTORY.step):
-        host.live(now - HISTORY.step, now)
-        samples.add_page(host.expose(), now, target)
-        samples.add(target.series("up"), 1, now)
+    bare = SimulatedHost("bare", World(), SHORT.begin)
+    for now in SHORT:
+        _scrape(samples, bare, now)
     make_blocks(samples, tmp_path)
-    dashboard = Dashboard(FOLDER / "microvm-host.json", HISTORY.step, 300)
-    tiles = {panel["id"]: panel["title"] for panel in dashboard.panels if panel["type"] == "stat"}
     with Prometheus("{}", tmp_path, HISTORY.flag) as prometheus:
-        choices = choose(dashboard, prometheus, {"instance": "bare"}, END)
-        told = {
-            tiles[query.panel]: [
-                one["value"][1] for one in answer(query, dashboard, prometheus, END)
-            ]
-            for query in dashboard.queries(choices)
-            if query.panel in tiles
-        }
+        told = _tiles("microvm-host", prometheus, END, instance="bare")
     assert [title for title, values in told.items() if len(values) != 1] == []
     assert told["VMs"] == told["Running"] == told["Restarts"] == told["Strays"] == ["0"]
+
+
+@live
+def test_what_is_left_out_is_never_called_fine(tmp_path: Path) -> None:
+    """All collectors work, yet one host leaves out half of it in the end: nothing is green there.
+
+    The other leaves out what is no MicroVM, by its name: that takes nothing from what it says.
+    """
+    cut, fine = (SimulatedHost(name, World().add("web"), SHORT.begin) for name in ("cut", "fine"))
+    samples, before = Samples(), END - 180
+    for now in SHORT:
+        if now > before:
+            cut.world.state_left_out = 3
+            cut.changed()
+        _scrape(samples, cut, now)
+        misnamed = _scrape(samples, fine, now).series(LEFT_OUT, collector="state", reason="name")
+        samples.add(misnamed, 2, now)
+    for record, at, value in evaluate(RULES, samples, SHORT):
+        samples.add(record, value, at)
+    make_blocks(samples, tmp_path)
+    counts = ("Critical", "Warning", "Info", "Drifted", "Down")
+    with Prometheus("{}", tmp_path, HISTORY.flag) as prometheus:
+        for host, sight, zero, row in (
+            ("cut", "20", [], ("left_out", "state: limit", "4")),
+            ("fine", "21", ["0"], ("nothing_found", "", "0")),
+        ):
+            tiles = _tiles("microvm-host", prometheus, END, instance=host)
+            assert tiles["Exporter"] == [sight]
+            assert [tiles[title] for title in counts] == [zero] * len(counts)
+            vm = _tiles("microvm-vm", prometheus, END, instance=host, vm="web")
+            assert vm["Worst finding"] == zero
+            for name, title in (
+                ("microvm-host", "What to fix first"),
+                ("microvm-vm", "What to do"),
+            ):
+                given = {"instance": host, "vm": "web"}
+                (found,) = _answers(name, prometheus, END, **given)[title, "A"]
+                labels = found["metric"]
+                assert (labels["kind"], labels.get("object", ""), found["value"][1]) == row
+        for at, blind, none in ((before, "0", "0"), (END, "1", "-1")):
+            told = _tiles("microvm-fleet", prometheus, at)
+            assert told["Hosts partly blind"] == [blind]
+            assert told["Critical findings"] == told["Drifted hosts"] == [none]
+            assert told["Drifted VMs"] == [none]
+            answers = _answers("microvm-fleet", prometheus, at)
+            why = [one["metric"]["why"] for one in answers["Hosts not seen whole", "A"]]
+            assert why == ["state incomplete"] * int(blind)
+            conditions = [answers["Hosts by condition", ref][0]["values"][-1][1] for ref in "ABCD"]
+            assert conditions == ["0", "0", blind, str(2 - int(blind))]
+
+
+def _scrape(samples: Samples, host: SimulatedHost, now: int) -> Target:
+    """Have Prometheus scrape the host."""
+    target = Target(HISTORY.job, host.name)
+    host.live(now - HISTORY.step, now)
+    samples.add_page(host.expose(), now, target)
+    samples.add(target.series("up"), 1, now)
+    return target
+
+
+def _tiles(name: str, prometheus: Prometheus, end: int, **given: str) -> dict[str, list[str]]:
+    """What each tile of a dashboard is told, by its title."""
+    tiles = {panel["title"] for panel in _short(name).panels if panel["type"] == "stat"}
+    answers = _answers(name, prometheus, end, **given).items()
+    return {
+        title: [one["value"][1] for one in told] for (title, _), told in answers if title in tiles
+    }
+
+
+def _answers(
+    name: str, prometheus: Prometheus, end: int, **given: str
+) -> dict[tuple[str, str], Any]:
+    """What each query of a dashboard is answered, by its panel's title and its own name."""
+    dashboard = _short(name)
+    titles = {panel["id"]: panel["title"] for panel in dashboard.panels}
+    choices = choose(dashboard, prometheus, given, end)
+    return {
+        (titles[query.panel], query.ref): answer(query, dashboard, prometheus, end)
+        for query in dashboard.queries(choices)
+    }
+
+
+def _short(name: str) -> Dashboard:
+    return Dashboard(FOLDER / f"{name}.json", HISTORY.step, SHORT.end - SHORT.begin)
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """PromQL that more than one panel needs.
 
 A failed collector's metrics are absent, so nothing here makes a zero out of nothing: zero is said
-only where all collectors have looked.
+only where all collectors have looked, and left nothing out.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ __all__ = [
     "fleet_count",
     "host_count",
     "kinds_over_time",
+    "left_out",
     "ranked",
     "ranked_findings",
     "remedies",
@@ -37,7 +38,7 @@ _NOT_SEEN: Final = 12  # of VM_STATES
 
 
 def host_count(expression: str, scope: str) -> str:
-    """What is counted; 0 when there is none and all collectors have looked; else nothing."""
+    """What is counted; 0 when there is none and the host was seen whole; else nothing."""
     return f"{expression} or {seen_whole(scope)} - 1"
 
 
@@ -46,7 +47,8 @@ def fleet_count(expression: str, scope: str) -> str:
     up = f"sum({series('job:up:sum', scope)})"
     targets = f"sum({series('job:up:count', scope)})"
     success = f"min({series('job_collector:microvm_exporter_collector_success:avg', scope)})"
-    return f"{expression} or ({success} == 1 and {up} == {targets}) - 1 or 0 * {targets} - 1"
+    whole = f"({success} == 1 and {up} == {targets} unless on () {left_out(scope)})"
+    return f"{expression} or {whole} - 1 or 0 * {targets} - 1"
 
 
 def ranked(scope: str, *matchers: str) -> str:
@@ -136,12 +138,22 @@ def uptime(scope: str) -> str:
 def sight(scope: str) -> str:
     """Whether the exporter sees all, as a number that VM_STATES knows."""
     up = series("up", scope)
-    return f"20 + min({series(_SUCCESS, scope)}) or 22 + max({up} == 0) or 22 + max(absent({up}))"
+    seen = f"20 + ({seen_whole(scope)} or 0 * min({series(_SUCCESS, scope)}))"
+    return f"{seen} or 22 + max({up} == 0) or 22 + max(absent({up}))"
 
 
 def seen_whole(scope: str) -> str:
-    """1 where every collector has looked, else nothing."""
-    return f"(min({series(_SUCCESS, scope)}) == 1)"
+    """1 where every collector has looked at everything, else nothing."""
+    return f"(min({series(_SUCCESS, scope)}) == 1 unless on () {left_out(scope)})"
+
+
+def left_out(scope: str) -> str:
+    """How many objects collectors have left out, by reason; nothing where there are none.
+
+    But for those whose name no unit can have: none of them is a MicroVM, and to ``check`` they make
+    nothing unknown either.
+    """
+    return series("microvm_exporter_left_out_objects", scope, 'reason!="name"')
 
 
 def systemd_asked(scope: str) -> str:
@@ -158,6 +170,7 @@ def _blind(scope: str) -> dict[str, str]:
     nothing = f"({seen_whole(HOST)} - 1) unless on () {series(_FINDING, scope)}"
     rows = {
         "could_not_look": _object("collector", f"({success} == 0) + 4"),
+        "left_out": _reason(f"0 * {left_out(HOST)} + 4"),
         "no_answer": _object("instance", f"({up} == 0) + 4"),
         "no_target": _object("instance", f"absent({up}) + 3"),
         "nothing_found": nothing,
@@ -168,3 +181,7 @@ def _blind(scope: str) -> dict[str, str]:
 
 def _object(label: str, expression: str) -> str:
     return f'label_replace({expression}, "object", "$1", "{label}", "(.*)")'
+
+
+def _reason(expression: str) -> str:
+    return f'label_join({expression}, "object", ": ", "collector", "reason")'

@@ -10,6 +10,7 @@ from typing import Final
 
 from microvm_dashboards import colours, links, marks, variables
 from microvm_dashboards.document import Page
+from microvm_dashboards.expressions import left_out
 from microvm_dashboards.fleet_kinds import NO_FINDING, firing_alerts, kinds, kinds_over_time
 from microvm_dashboards.fleet_series import (
     ANSWERING,
@@ -45,10 +46,14 @@ from microvm_dashboards.steps import marked
 
 __all__ = ["page"]
 
-# Of the collectors of a job, the one that failed on most hosts: so many are blind at least.
-_BLIND: Final = (
+_NO_FINDING: Final = f"{BY_HOST} == 0"
+_CUT: Final = left_out(FLEET)
+# Of the collectors of a job, the one that failed on most hosts: so many are blind at least. And
+# those that would else be counted as hosts without a finding, but have left something out.
+_FAILED: Final = (
     f"sum(max by (cluster, job) (round((1 - {LOOKED}) * on (cluster, job) group_left () {UP})))"
 )
+_BLIND: Final = f"{_FAILED} + (count({_NO_FINDING} and on ({HOST}) {_CUT}) or 0 * {_FAILED})"
 
 
 def page() -> Page:
@@ -139,19 +144,21 @@ def _silent() -> Panel:
         _because("no answer", f"{ANSWERING} == 0"),
         _because("no target", GONE),
         f'label_replace({failed}, "why", "$1 failed", "collector", "(.*)")',
+        # Below zero, so after the others where there are more than twenty.
+        f'label_replace(0 * {_CUT} - 1, "why", "$1 incomplete", "collector", "(.*)")',
     )
     return panel_table(
         Text(
             "Hosts not seen whole",
             "Hosts that do not answer, that are no target any more since a day or less, or a"
-            " collector of which failed: they may have drift that nobody sees. Twenty at most. A"
-            " host leads to its exporter.",
-            "All targets answer, and all their collectors look",
+            " collector of which failed or left something out: they may have drift that nobody"
+            " sees. Twenty at most. A host leads to its exporter.",
+            "All targets answer, and all their collectors look at everything",
         ),
         [as_table(f"topk(20, sum by ({HOST}, why) ({' or '.join(rows)}))")],
         [
             Column("instance", "Host", links=[links.to_exporter("__data.fields.instance")]),
-            Column("why", "Why", width=140),
+            Column("why", "Why", width=175),
         ],
     )
 
@@ -184,7 +191,8 @@ def _conditions() -> Panel:
         Text(
             "Hosts by condition",
             "How many hosts show findings, how many none, how many do not answer, and on how many"
-            " at least some collector could not look: those are not counted as *none found*.",
+            " at least some collector could not look at everything: those are not counted as *none"
+            " found*.",
             NO_RULES,
         ),
         [
@@ -192,7 +200,8 @@ def _conditions() -> Panel:
             over_time(f"count({BY_HOST} > 0) or 0 * count({BY_HOST})", "with findings"),
             over_time(_BLIND, "partly blind"),
             over_time(
-                f"clamp_min((count({BY_HOST} == 0) or 0 * count({BY_HOST})) - {_BLIND}, 0)",
+                f"clamp_min((count({_NO_FINDING} unless on ({HOST}) {_CUT})"
+                f" or 0 * count({BY_HOST})) - {_FAILED}, 0)",
                 "none found",
             ),
         ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from microvm_dashboards import colours
-from microvm_dashboards.expressions import fleet_count
+from microvm_dashboards.expressions import fleet_count, left_out
 from microvm_dashboards.fleet_series import (
     BY_HOST,
     BY_SEVERITY,
@@ -57,12 +57,12 @@ def _down() -> Panel:
 
 
 def _blind() -> Panel:
-    failed = f"min by ({HOST}) ({SUCCESS}) == 0"
+    failed = f"min by ({HOST}) ({SUCCESS}) == 0 or count by ({HOST}) ({left_out(FLEET)})"
     return tile(
         Text(
             "Hosts partly blind",
-            "Hosts whose exporter answers, but some collector of which could not look. What it"
-            " would have found is missing from all that is shown here.",
+            "Hosts whose exporter answers, but some collector of which could not look, or left"
+            " something out. What it would have found is missing from all that is shown here.",
             "unknown: no exporter answers",
         ),
         now(f"count({failed}) or 0 * count({SUCCESS})"),

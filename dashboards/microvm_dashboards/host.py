@@ -147,8 +147,8 @@ def _by_severity() -> Panel:
     panel = graph(
         Text(
             "Findings by severity",
-            "Findings over time. A gap is where a collector could not look, or the exporter did"
-            " not answer: nothing is known then, and a fall at its edge is no mend.",
+            "Findings over time. A gap is where a collector could not look at everything, or the"
+            " exporter did not answer: nothing is known then, and a fall at its edge is no mend.",
             NOT_WHOLE,
         ),
         [over_time(host_count(count, HOST), name) for name, count in of.items()],

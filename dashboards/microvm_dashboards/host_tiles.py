@@ -42,8 +42,8 @@ def exporter_tile() -> Panel:
     return tile(
         Text(
             "Exporter",
-            "Whether the exporter answers and all its collectors can look. *Partly blind*: what is"
-            " shown here may lack findings. It leads to the exporter's dashboard.",
+            "Whether the exporter answers and all its collectors can look at everything. *Partly"
+            " blind*: what is shown here may lack findings. It leads to the exporter's dashboard.",
             NO_HOST,
         ),
         now(sight(HOST)),
@@ -58,7 +58,7 @@ def _found(severity: str, title: str, meaning: str, steps: Steps) -> Panel:
         Text(
             title,
             f"Findings of severity {severity}: {meaning}. Green only when every collector has"
-            " looked.",
+            " looked at everything.",
             NOT_WHOLE,
         ),
         now(host_count(f"count({found})", HOST)),

@@ -10,5 +10,7 @@ NO_HOST: Final = "unknown: Prometheus has nothing of this host in this time"
 NO_RULES: Final = "unknown: is the job scraped, and are the recording rules loaded?"
 NO_SYSTEMD: Final = "unknown: systemd could not be asked"
 NO_TARGET: Final = "unknown: not a target"
-NOT_WHOLE: Final = "unknown: a collector could not look, or the exporter does not answer"
+NOT_WHOLE: Final = (
+    "unknown: a collector could not look at everything, or the exporter does not answer"
+)
 SILENT: Final = "unknown: the exporter does not answer"

@@ -145,8 +145,8 @@ def _over_time() -> Panel:
         Text(
             "Findings over time",
             "Each kind of finding while it lasted. The first row is the worst of all: *none* means"
-            " that every collector had looked, *unknown* that one had not, or that the exporter"
-            " did not answer.",
+            " that every collector had looked at everything, *unknown* that one had not, or that"
+            " the exporter did not answer.",
             NO_HOST,
         ),
         [

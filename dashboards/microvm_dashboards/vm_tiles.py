@@ -81,7 +81,8 @@ def _found() -> Panel:
     return tile(
         Text(
             "Worst finding",
-            "The severity of its worst finding now. *None* only when every collector has looked.",
+            "The severity of its worst finding now. *None* only when every collector has looked at"
+            " everything.",
             NOT_WHOLE,
         ),
         now(host_count(f"max({ranked(VM)})", HOST)),
