@@ -52,6 +52,7 @@ def test_example_is_accepted() -> None:
         ("alertname=MicrovmUndeclaredState severity=info job=microvm instance=a", "digest"),
         ("alertname=MicrovmWatchdog severity=none", "watchdog"),
         ("alertname=MicrovmWatchdog severity=none cluster=east", "watchdog"),
+        ("alertname=MicrovmWatchdog severity=none cluster=east shard=1", "watchdog"),
         ("alertname=NodeDown severity=critical job=node instance=a", "page"),
         ("alertname=NodeClockSkew severity=warning job=node instance=a", "chat"),
         ("alertname=WithoutSeverity job=node", "chat"),
@@ -77,6 +78,12 @@ def test_watchdog_is_heard_once_a_minute() -> None:
     """
     _, looks, tells = _route("watchdog")
     assert (looks, tells) == (30, 1.5 * looks)
+
+
+def test_watchdog_is_heard_of_each_prometheus() -> None:
+    """One group would go on while any of them lives."""
+    route, _, _ = _route("watchdog")
+    assert route["group_by"] == ["cluster", "shard"]
 
 
 def test_digest_comes_once_a_day() -> None:
@@ -111,16 +118,17 @@ class Alert(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where an alert is from."""
+    """Where an alert is from; ``shard`` tells Prometheus apart that share the hosts."""
 
     job: str
     instance: str
     vm: str
+    shard: str = "0"
 
 
 HERE = Place("microvm", "a:10686", "web")
 SAME_HOST, OTHER_HOST = HERE._replace(vm="mail"), HERE._replace(instance="b:10686")
-OTHER_JOB = HERE._replace(job="other")
+OTHER_JOB, OTHER_SHARD = HERE._replace(job="other"), OTHER_HOST._replace(shard="1")
 
 
 def alerts(place: Place) -> list[Alert]:
@@ -154,7 +162,8 @@ def _of_rule(rule: dict[str, Any], place: Place) -> Iterator[Alert]:
     for chosen in itertools.product(*(values[label] for label in present)):
         labels = dict(zip(present, chosen, strict=True))
         told = [labels[label] for label in ("object", "collector") if len(values[label]) > 1]
-        yield Alert(" ".join([name, *told]), labels | {"alertname": name, **rule["labels"]})
+        labels |= {"alertname": name, "shard": place.shard, **rule["labels"]}
+        yield Alert(" ".join([name, *told]), labels)
 
 
 class Hidden(NamedTuple):
@@ -166,9 +175,11 @@ class Hidden(NamedTuple):
 
     @property
     def where(self) -> str:
-        _, on_host, elsewhere, of_another_job = self.places
+        _, on_host, elsewhere, of_another_job, of_another_shard = self.places
         if of_another_job:
             return "of another job"
+        if of_another_shard:
+            return "of another shard"
         if elsewhere:
             return "on every host"
         return "on its host" if on_host or "vm" not in self.target.labels else "of its MicroVM"
@@ -180,8 +191,9 @@ def hidden() -> list[Hidden]:
     tool("prometheus-alertmanager")
     config = yaml.safe_load(ALERTMANAGER.read_text())
     config |= {"templates": [], "route": {"receiver": "chat", "group_wait": "1h"}}
-    places = zip(*map(alerts, (HERE, SAME_HOST, OTHER_HOST, OTHER_JOB)), strict=True)
-    pairs = list(itertools.product(alerts(HERE), places))
+    places = (HERE, SAME_HOST, OTHER_HOST, OTHER_JOB, OTHER_SHARD)
+    targets_of = zip(*map(alerts, places), strict=True)
+    pairs = list(itertools.product(alerts(HERE), targets_of))
     keys = [
         [_key({**alert.labels, "cluster": str(cluster)}) for alert in (source, *targets)]
         for cluster, (source, targets) in enumerate(pairs)
@@ -220,7 +232,7 @@ def test_only_a_page_hides_a_page(hidden: list[Hidden]) -> None:
 
 
 def test_another_host_is_hidden_only_when_none_is_left(hidden: list[Hidden]) -> None:
-    assert not [each for each in hidden if each.where == "of another job"]
+    assert not [each for each in hidden if each.where.startswith("of another")]
     elsewhere = {each.source.name for each in hidden if each.where == "on every host"}
     assert elsewhere == {"MicrovmExporterAbsent"}
 

@@ -51,6 +51,12 @@ def of_rules(name: str, host: str, vm: str = "web") -> dict[str, Any]:
     return {"labels": {"alertname": name, **labels}, "annotations": annotations}
 
 
+def _of_a_shard(name: str) -> dict[str, Any]:
+    """The same about a whole job, from one of several Prometheus that share the hosts."""
+    alert = of_rules(name, "")
+    return {**alert, "labels": {**alert["labels"], "shard": "1"}}
+
+
 class Scenario(NamedTuple):
     """Alerts of one group, the first ``ends`` of which end later; ``mark`` is in the titles."""
 
@@ -94,6 +100,9 @@ SCENARIOS: Mapping[str, Scenario] = {
         32,
     ),
     "the-fleet": Scenario("page", "Many hosts", (of_rules("MicrovmFleetDegraded", "vmhost5"),), 1),
+    "a-shard-without-hosts": Scenario(
+        "page", "No host", (_of_a_shard("MicrovmExporterAbsent"),), 1
+    ),
     "a-name-that-a-guest-chose": Scenario(
         "chat", "vmhost6", (of_rules("MicrovmUndeclaredRunning", "vmhost6", HOSTILE),), 1
     ),
