@@ -99,7 +99,7 @@ def changed_exprs(expr: str) -> Iterator[tuple[str, str]]:
         yield f"without {match[0]}", replace(expr, match, "")
     if 'job="microvm"' in expr:
         yield "of any job", re.sub(r'job="microvm"(?:, )?', "", expr)
-    for match in re.finditer(r"last_over_time\(([^[]*)\[\w+\]( offset \w+)?\)", expr):
+    for match in re.finditer(r"(?:last|min)_over_time\(([^[]*)\[\w+\]( offset \w+)?\)", expr):
         at_once = match[1] + (match[2] or "")
         yield f"without looking back at {match.start()}", replace(expr, match, at_once)
 

@@ -9,7 +9,7 @@ from microvm_alerts.drift import LAST_SEEN
 from microvm_alerts.rules import Group, Record
 from microvm_alerts.settings import Settings
 
-__all__ = ["recording_group", "wanted_vms"]
+__all__ = ["recording_group", "running_ratio"]
 
 
 def recording_group(settings: Settings) -> Group:
@@ -47,11 +47,7 @@ def recording_group(settings: Settings) -> Group:
             ),
             Record(
                 "instance:microvm_vm_running:ratio",
-                f"avg {instance} (\n"
-                f"  microvm_vm_running{{{s}}}\n"
-                f"  and on ({settings.host}, vm)\n"
-                f"  {wanted_vms(settings)}\n"
-                ")",
+                running_ratio(settings, f"microvm_vm_running{{{s}}}"),
             ),
             Record(
                 "job:microvm_degraded_hosts:count",
@@ -65,7 +61,13 @@ def recording_group(settings: Settings) -> Group:
     )
 
 
-def wanted_vms(settings: Settings) -> str:
-    """The declared MicroVMs that start automatically."""
+def running_ratio(settings: Settings, running: str) -> str:
+    """Of each host's declared MicroVMs that start automatically, the share that is up."""
     origins = 'origin=~"declarative|flake|deployed"'
-    return f'microvm_vm_info{{{settings.selector}, autostart="true", {origins}}}'
+    return (
+        f"avg by ({settings.host}) (\n"
+        f"  {running}\n"
+        f"  and on ({settings.host}, vm)\n"
+        f'  microvm_vm_info{{{settings.selector}, autostart="true", {origins}}}\n'
+        ")"
+    )

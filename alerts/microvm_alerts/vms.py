@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from microvm_alerts.drift import LAST_SEEN
+from microvm_alerts.recording import running_ratio
 from microvm_alerts.rules import Alert, Group, Record
 from microvm_alerts.settings import Settings
 from microvm_alerts.wording import INSTANCE, VM, links
 
 __all__ = ["vms_group"]
 
+STEADY_RATIO: Final = "instance:microvm_vm_running:steady_ratio"
+"""The share of a host's wanted MicroVMs that were up at each scrape of late."""
+
 
 def vms_group(settings: Settings) -> Group:
-    """Give the alerts, and the restarts of a job, which cost as much to find."""
-    rules = (_restarts, _restart_loop, _host_mostly_down, _fleet_degraded, _declared_vms_dropped)
+    """Give the alerts, and what they look back on, or what costs as much to find."""
+    rules = (
+        _restarts,
+        _steady_ratio,
+        _restart_loop,
+        _host_mostly_down,
+        _fleet_degraded,
+        _declared_vms_dropped,
+    )
     return Group(
         "microvm-vms",
         tuple(rule(settings) for rule in rules),
@@ -25,6 +38,12 @@ def _restarts(s: Settings) -> Record:
     return Record(
         "job:microvm_vm_restarts:increase5m", f"sum by ({s.job}) (increase({restarts}[5m]))"
     )
+
+
+def _steady_ratio(s: Settings) -> Record:
+    """In a crash loop a MicroVM is up now and then, and of many of them always some are."""
+    steady = f"min_over_time(microvm_vm_running{{{s.selector}}}[{s.span(s.linger)}])"
+    return Record(STEADY_RATIO, running_ratio(s, steady))
 
 
 def _restart_loop(s: Settings) -> Alert:
@@ -62,21 +81,23 @@ def _restart_loop(s: Settings) -> Alert:
 def _host_mostly_down(s: Settings) -> Alert:
     """One cause on the host, in place of a page a MicroVM.
 
-    Both sides hold while a collector fails: the ratio as it was last known, and the findings.
+    Both sides hold while a collector fails: the ratio as it was last known, and the findings. Both
+    look back for ``linger``, as the alerts do that this one hides.
     """
     name = "MicrovmHostMostlyDown"
-    ratio = f"instance:microvm_vm_running:ratio{{{s.recorded}}}[{s.span(s.remember)}]"
+    ratio = f"{STEADY_RATIO}{{{s.recorded}}}[{s.span(s.remember)}]"
+    seen = f'{LAST_SEEN}{{{s.recorded}, kind="not_running"}}[{s.span(s.linger)}]'
     return Alert(
         name,
         f"max by ({s.host}) (last_over_time({ratio})) < {s.host_down_ratio:g}\n"
         f"and on ({s.host})\n"
-        f'count by ({s.host}) ({LAST_SEEN}{{{s.recorded}, kind="not_running"}})'
-        f" >= {s.host_down_vms}",
+        f"count by ({s.host}) (last_over_time({seen})) >= {s.host_down_vms}",
         "critical",
         {
             "summary": f"Most MicroVMs of {INSTANCE} are down",
             "description": "Only {{ $value | humanizePercentage }} of the declared MicroVMs that"
-            f" start automatically run on {INSTANCE}: look for one cause on the host.",
+            f" start automatically are up on {INSTANCE} and stay up: look for one cause on the"
+            " host.",
             **links(s, name, "microvm-host", "job", "instance"),
         },
         hold=s.span(s.for_critical),
