@@ -109,6 +109,7 @@ def test_command_uses_the_settings_of_a_file(tmp_path: Path) -> None:
     text = output.read_text()
     assert "site, job" in text
     assert 'job="microvm"' not in text
+    assert "var-cluster" not in text, "a dashboard would look for a label that no series has"
     assert "https://grafana.example/d/microvm-vm?" in text
     assert {r["for"] for r in yaml.safe_load(text)["groups"][1]["rules"][1:]} == {
         "3s",

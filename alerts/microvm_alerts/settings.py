@@ -29,7 +29,11 @@ class Settings:
     """What picks the exporter's targets, by their labels. It has to name the job: an absent one is
     told by it."""
     cluster_label: str = "cluster"
-    """The label that tells clusters apart. Where there is none it changes nothing."""
+    """The label that tells clusters apart. Where there is none it changes nothing.
+
+    The dashboards and the example for Alertmanager know it as ``cluster`` only: with another name,
+    links to dashboards leave it out, and that example has to name it.
+    """
     grafana_url: str = "http://localhost:3000"
     runbook_url: str = (
         "https://github.com/microvm-exporter/microvm-exporter/blob/main/docs/runbooks"

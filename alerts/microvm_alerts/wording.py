@@ -26,9 +26,10 @@ def shell_word(text: str) -> str:
 def links(settings: Settings, alert: str, dashboard: str, *variables: str) -> dict[str, str]:
     """Give the URLs of the runbook, and of the dashboard with the alert's labels as variables."""
     values = "&".join(f"var-{name}={{{{ $labels.{name} | urlquery }}}}" for name in variables)
-    cluster = f"$labels.{settings.cluster_label}"
-    with_cluster = f"{{{{ with {cluster} }}}}&var-cluster={{{{ . | urlquery }}}}{{{{ end }}}}"
-    query = f"?{values}{with_cluster}" if variables else ""
+    # Of a label with another name the dashboards would look for one that no series has.
+    if settings.cluster_label == "cluster":
+        values += "{{ with $labels.cluster }}&var-cluster={{ . | urlquery }}{{ end }}"
+    query = f"?{values}" if variables else ""
     return {
         "runbook_url": f"{settings.runbook_url.rstrip('/')}/{alert}.md",
         "dashboard_url": f"{settings.grafana_url.rstrip('/')}/d/{dashboard}{query}",
