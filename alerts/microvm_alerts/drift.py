@@ -103,14 +103,14 @@ _DRIFT: Final[Mapping[Kind, _Drift]] = {
     ),
     Kind.UNIT_FAILED: _Drift(
         f"Unit {_OBJECT} failed on {INSTANCE}",
-        f"{_OBJECT}, of MicroVM {VM}, is in the state failed on {INSTANCE}, and not as every stop"
-        " leaves it.",
+        f"{_OBJECT}, of MicroVM {VM}, has failed on {INSTANCE}, and not just because it was"
+        " stopped.",
         flaps=True,
     ),
     Kind.CONDITION_UNMET: _Drift(
         f"Start of {_OBJECT} was skipped on {INSTANCE}",
         f"systemd on {INSTANCE} did not start {_OBJECT}, of MicroVM {VM}: a start condition that"
-        " should have held did not. systemd calls that no failure.",
+        " should have held did not. systemd does not count that as a failure.",
         flaps=True,
     ),
     Kind.WOULD_NOT_START: _Drift(
@@ -130,8 +130,8 @@ _DRIFT: Final[Mapping[Kind, _Drift]] = {
     ),
     Kind.DANGLING_LINK: _Drift(
         f"A link of MicroVM {VM} leads nowhere on {INSTANCE}",
-        f"{_OBJECT} on {INSTANCE} leads to what is not there, or to itself: garbage was collected,"
-        " or a start without an installed runner made it.",
+        f"{_OBJECT} on {INSTANCE} leads to something that is not there, or to itself: garbage"
+        " was collected, or a start without an installed runner made it.",
     ),
     Kind.HELPER_WITHOUT_VM: _Drift(
         f"{_OBJECT} is up without its MicroVM on {INSTANCE}",
@@ -147,15 +147,14 @@ _DRIFT: Final[Mapping[Kind, _Drift]] = {
     ),
     Kind.STRAY_TAP: _Drift(
         f"TAP {_OBJECT} is left over on {INSTANCE}",
-        f"{_OBJECT} on {INSTANCE} is a TAP of the microvm user that no MicroVM which is up calls"
-        " its own.",
+        f"{_OBJECT} on {INSTANCE} is a TAP of the microvm user that no running MicroVM claims.",
         flaps=True,
         of_host=True,
     ),
     Kind.STRAY_MACVTAP: _Drift(
         f"macvtap {_OBJECT} is left over on {INSTANCE}",
-        f"{_OBJECT} on {INSTANCE} is a macvtap of a MicroVM, or of the microvm user, that none"
-        " which is up calls its own.",
+        f"{_OBJECT} on {INSTANCE} is a macvtap of a MicroVM, or of the microvm user, that no"
+        " running MicroVM claims.",
         flaps=True,
         of_host=True,
     ),
@@ -171,7 +170,7 @@ _DRIFT: Final[Mapping[Kind, _Drift]] = {
     Kind.DAEMON_RELOAD_NEEDED: _Drift(
         f"systemd on {INSTANCE} has not read {_OBJECT} anew",
         f"The file of {_OBJECT}, of MicroVM {VM}, changed on {INSTANCE} after systemd had read it:"
-        " the next start is by the old one.",
+        " the next start will use the old one.",
     ),
 }
 

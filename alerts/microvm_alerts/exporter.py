@@ -208,7 +208,7 @@ def _objects_left_out(s: Settings) -> Alert:
         "warning",
         {
             "summary": f"Collector {COLLECTOR} leaves objects out on {INSTANCE}",
-            "description": f"The exporter on {INSTANCE} passes over {{{{ $value }}}} objects of"
+            "description": f"The exporter on {INSTANCE} skips {{{{ $value }}}} objects of"
             f" {COLLECTOR} (reason: {{{{ $labels.reason }}}}): drift of those is not seen.",
             **links(s, name, "microvm-exporter", "job", "instance"),
         },

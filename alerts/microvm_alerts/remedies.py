@@ -58,7 +58,13 @@ _LINES: Final[Mapping[Kind, tuple[str, ...]]] = {
         f"systemctl --no-pager cat {_OBJECT}",
     ),
     Kind.MISSING_STATE: _INSTALL,
-    Kind.NOT_RUNNING: (*_LOOK, "# when it is still wanted:", f"systemctl start {_OBJECT}"),
+    Kind.NOT_RUNNING: (
+        *_LOOK,
+        # systemd starts it by itself, and counts other starts too: it gives up after a few.
+        "# unless it is waiting for an automatic restart (then mend what the log says),"
+        " and if it is still wanted:",
+        f"systemctl start {_OBJECT}",
+    ),
     Kind.UNIT_FAILED: (*_LOOK, f"systemctl reset-failed {_OBJECT}"),
     Kind.CONDITION_UNMET: _INSTALL,
     Kind.WOULD_NOT_START: _INSTALL,
