@@ -54,8 +54,9 @@ class BenchHost:
         return f"{len(self.fleet.vms):,} MicroVMs, {self.units:,} units, {self.taps:,} TAPs"
 
     def mend(self) -> None:
-        """Starts what is down: a start that comes while its stop is under way can fail."""
+        """Makes good what changes at the same time leave: a start during a stop can fail."""
         self.fleet.settle(PATIENCE)
+        self.machine.run("sh", "-c", replace_declaration(DECLARATION_AS_IT_IS))
         for _ in _start(self.fleet):
             pass
         self.fleet.settle(PATIENCE)
@@ -123,7 +124,7 @@ def _write_declarations(fleet: Fleet) -> None:
 
 def replace_declaration(by: PurePosixPath) -> str:
     """The command that replaces the declaration in one go."""
-    return f"cp {by} {DECLARATION}.new && mv {DECLARATION}.new {DECLARATION}"
+    return f"cp {by} {DECLARATION}.$$ && mv {DECLARATION}.$$ {DECLARATION}"
 
 
 def _count(machine: Machine, vms: int) -> tuple[int, int]:
