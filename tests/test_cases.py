@@ -304,6 +304,7 @@ NOT_MENDED_BY_COMMANDS = {
     "collect garbage",
     "crash in a loop",
     "fail helper",
+    "leave gcroots",
     "leave wants link",
     "run old runner",
     "start broken runner",

@@ -654,13 +654,13 @@ def test_device_that_a_stop_leaves_behind_is_deleted_when_it_is_unused_and_its_o
     assert found == [f"{line} 2>/dev/null || true" for line in deleted]
 
 
-def test_dangling_gcroot_is_removed_only_when_its_disk_is_mounted() -> None:
+def test_dangling_gcroot_that_may_vouch_for_a_vm_is_not_removed_by_pasting() -> None:
     world = healthy_world()
     world.gcroots["off"] = replace(world.gcroots["off"], dangling=True)
     del world.vms["off"]
     remedies = [f.remedy for f in world.judge().findings]
-    assert [commands for _, commands in remedies] == ["rm /gcroots/booted-off", "rm /gcroots/off"]
-    assert all(comment.startswith("# first mount ") for comment, _ in remedies)
+    assert [last for _, last in remedies] == ["# rm /gcroots/booted-off", "# rm /gcroots/off"]
+    assert all(first.startswith("# first mount ") for first, _ in remedies)
 
 
 def test_install_unit_that_nobody_wants_is_stopped_and_reset() -> None:

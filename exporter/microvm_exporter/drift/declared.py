@@ -126,8 +126,9 @@ def _relink(site: Site, vm: Vm, link: Symlink) -> tuple[str, ...]:
     """Each start makes ``booted`` anew; a gcroot is worth what it leads to, the directory."""
     remove = f"rm {quote(link.path)}"
     if vm.state is None:
-        mount = "# first mount what its directory is on, if it is not; of a VM that is gone:"
-        return (mount, remove)
+        # It may be all that tells of the VM: not for pasting.
+        mount = "# first mount what its directory is on, if it is not; only of a VM that is gone:"
+        return (mount, f"# {remove}")
     if vm.known and link == vm.state.booted and not (vm.active or vm.autostart):
         return (remove,)
     return remedies.mend(site, vm)
