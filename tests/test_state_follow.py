@@ -786,12 +786,12 @@ def test_mount_that_its_owner_alone_may_look_at_costs_one_vm(tmp_path: Path) -> 
 
 
 def plant_way(directory: Path, end: Path) -> Path:
-    """Lead to the end by as many links as the kernel follows, each as long as it can be."""
+    """Lead to the end by as many links as the kernel follows, each as long as XFS lets it be."""
     (directory / "a").mkdir(parents=True)
     (directory / "end").symlink_to(end)
     before = "end"
     for number in range(38):
-        (directory / str(number)).symlink_to("a/../" * 800 + before)
+        (directory / str(number)).symlink_to("a/../" * 200 + before)
         before = str(number)
     return directory / before
 

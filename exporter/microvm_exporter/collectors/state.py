@@ -5,7 +5,8 @@
 inotify tells what changes in them, so that little is read again. It does not tell what happens to
 that where a link leads: that is looked after at each interval, by a stat. Of targets in the store
 one is enough, of the store: a directory tells when an entry has come or gone. Nor does it tell of
-mounts: of these there is a list.
+mounts: of these there is a list. That a link in a ``.wants`` or ``.d`` directory leads nowhere any
+more is all that only a look at everything finds.
 """
 
 from __future__ import annotations

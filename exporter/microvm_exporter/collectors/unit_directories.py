@@ -47,8 +47,8 @@ class UnitFiles:
 class _Directory:
     """What is known of a directory.
 
-    ``blind`` are the entries without the watch that they take, ``elsewhere`` those of which what
-    counts is where a link leads: no event tells of that.
+    ``blind`` are the entries without the watch that they take, ``elsewhere`` those that are links,
+    or hold links that lead nowhere: no event tells of what becomes of that.
     """
 
     entries: dict[str, FamilyEntry] = field(default_factory=dict)
