@@ -13,6 +13,7 @@ import pytest
 
 from host.prometheus import Prometheus
 from host.service import ServiceError, missing
+from microvm_exporter.model import Collector
 from microvm_simulator.blocks import make_blocks
 from microvm_simulator.history import HISTORY, write_blocks
 from microvm_simulator.host import SimulatedHost
@@ -60,15 +61,20 @@ def test_host_without_microvms_is_known_to_have_none(tmp_path: Path) -> None:
 def test_what_is_left_out_is_never_called_fine(tmp_path: Path) -> None:
     """All collectors work, yet one host leaves out half of it in the end: nothing is green there.
 
-    The other leaves out what is no MicroVM, by its name: that takes nothing from what it says.
+    One leaves out what is no MicroVM, by its name: that takes nothing from what it says. Of one a
+    collector fails besides, and it counts once.
     """
-    cut, fine = (SimulatedHost(name, World().add("web"), SHORT.begin) for name in ("cut", "fine"))
+    names = ("cut", "fine", "worse")
+    cut, fine, worse = (SimulatedHost(name, World().add("web"), SHORT.begin) for name in names)
     samples, before = Samples(), END - 180
     for now in SHORT:
         if now > before:
-            cut.world.state_left_out = 3
+            cut.world.state_left_out = worse.world.state_left_out = 3
+            worse.world.unread[Collector.LINKS] = "truncated"
             cut.changed()
+            worse.changed()
         _scrape(samples, cut, now)
+        _scrape(samples, worse, now)
         misnamed = _scrape(samples, fine, now).series(LEFT_OUT, collector="state", reason="name")
         samples.add(misnamed, 2, now)
     for record, at, value in evaluate(RULES, samples, SHORT):
@@ -93,16 +99,17 @@ def test_what_is_left_out_is_never_called_fine(tmp_path: Path) -> None:
                 (found,) = _answers(name, prometheus, END, **given)[title, "A"]
                 labels = found["metric"]
                 assert (labels["kind"], labels.get("object", ""), found["value"][1]) == row
-        for at, blind, none in ((before, "0", "0"), (END, "1", "-1")):
+        partly = ["links failed", "state incomplete", "state incomplete"]
+        for at, blind, none, reasons in ((before, "0", "0", []), (END, "2", "-1", partly)):
             told = _tiles("microvm-fleet", prometheus, at)
             assert told["Hosts partly blind"] == [blind]
             assert told["Critical findings"] == told["Drifted hosts"] == [none]
             assert told["Drifted VMs"] == [none]
             answers = _answers("microvm-fleet", prometheus, at)
             why = [one["metric"]["why"] for one in answers["Hosts not seen whole", "A"]]
-            assert why == ["state incomplete"] * int(blind)
+            assert sorted(why) == reasons
             conditions = [answers["Hosts by condition", ref][0]["values"][-1][1] for ref in "ABCD"]
-            assert conditions == ["0", "0", blind, str(2 - int(blind))]
+            assert conditions == ["0", "0", blind, str(3 - int(blind))]
 
 
 def _scrape(samples: Samples, host: SimulatedHost, now: int) -> Target:

@@ -53,7 +53,8 @@ _CUT: Final = left_out(FLEET)
 _FAILED: Final = (
     f"sum(max by (cluster, job) (round((1 - {LOOKED}) * on (cluster, job) group_left () {UP})))"
 )
-_BLIND: Final = f"{_FAILED} + (count({_NO_FINDING} and on ({HOST}) {_CUT}) or 0 * {_FAILED})"
+_CUT_ALONE: Final = f"({_CUT} unless on ({HOST}) {SUCCESS} == 0)"
+_BLIND: Final = f"{_FAILED} + (count({_NO_FINDING} and on ({HOST}) {_CUT_ALONE}) or 0 * {_FAILED})"
 
 
 def page() -> Page:
@@ -200,7 +201,7 @@ def _conditions() -> Panel:
             over_time(f"count({BY_HOST} > 0) or 0 * count({BY_HOST})", "with findings"),
             over_time(_BLIND, "partly blind"),
             over_time(
-                f"clamp_min((count({_NO_FINDING} unless on ({HOST}) {_CUT})"
+                f"clamp_min((count({_NO_FINDING} unless on ({HOST}) {_CUT_ALONE})"
                 f" or 0 * count({BY_HOST})) - {_FAILED}, 0)",
                 "none found",
             ),

@@ -196,8 +196,8 @@ def _kinds(title: str, meaning: str, kinds: frozenset[Kind]) -> Panel:
         Text(
             title,
             f"{meaning}, by the worst finding of each kind. *None*: looked, and found none."
-            " *Unknown*: a source that it is judged from could not be read whole, or the exporter"
-            " did not answer.",
+            " *Unknown*: a source that it is judged from could not be read, or the exporter did not"
+            " answer. Whether anything was left out, *Exporter* tells.",
             NO_HOST,
         ),
         [over_time(kinds_over_time(HOST, kinds), "{{kind}}")],

@@ -121,7 +121,7 @@ def _strays() -> Panel:
         Text(
             "Strays",
             "TAPs and macvtaps that no MicroVM claims. The table says which.",
-            "unknown: systemd, the links or the state directory could not be read whole",
+            "unknown: systemd, the links or the state directory could not be read",
         ),
         now(f"sum({taps}) + sum({macvtaps})"),
         steps=NONE_WRONG,
