@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from host_files import Host, look
+from microvm_exporter.collectors import state_directory
 from microvm_exporter.errors import CollectorError
 from microvm_exporter.model import (
     Leftouts,
@@ -198,6 +199,29 @@ def test_vm_that_may_not_be_entered_is_unreadable(reachable_host: Host) -> None:
     assert tree.vms["closed"] == VmState("closed", str(path), readable=False)
     assert tree.vms["web"].current_runner == RUNNER
     assert tree.left_out == Leftouts(unreadable=1)
+
+
+def test_link_that_is_too_long_for_a_path_makes_one_vm_unreadable(host: Host) -> None:
+    path = host.vm("long", current=Path("y" * 600))
+    (host.state / "longer").symlink_to("y" * 600)
+    host.vm("web", current=host.runner("a"))
+    tree = host.collect()
+    assert tree.vms["long"] == VmState("long", str(path), readable=False)
+    assert tree.vms["web"].current_runner == RUNNER
+    assert "longer" not in tree.vms
+    assert tree.left_out == Leftouts(unreadable=2)
+
+
+def test_more_entries_than_can_be_listed_are_an_error(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_directory, "_ENTRIES_MAX", 9)
+    for number in range(9):
+        (host.state / f"{number}").touch()
+    assert host.collect().vms == {}
+    (host.state / "9").touch()
+    with pytest.raises(CollectorError, match=f"{host.state}: it has more than 9 entries"):
+        host.collect()
 
 
 def test_vm_that_may_be_entered_but_not_listed_is_read(reachable_host: Host) -> None:

@@ -18,7 +18,7 @@ from threading import Event, Thread
 import pytest
 
 from host_files import Host, look
-from microvm_exporter.collectors import missed, state_directory
+from microvm_exporter.collectors import gcroots, missed, state_directory, untrusted
 from microvm_exporter.collectors.state import StateCollector
 from microvm_exporter.collectors.state_directory import StateDirectory
 from microvm_exporter.collectors.unit_files import Entry, list_family
@@ -820,6 +820,36 @@ def test_planted_ways_that_take_their_time_cost_no_other_vm(
     followed.expect(Cause.INTERVAL)
     assert followed.is_active()
     followed.collector.close()
+
+
+def test_planted_ways_in_a_runner_take_no_longer_than_one_vm_may(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(untrusted, "_SECONDS", 0.001)
+    way = plant_way(tmp_path / "ways", host.store / "old/bin/microvm-run")
+    runner = tmp_path / "runner"
+    for member in ("bin/microvm-run", "bin/tap-up", "share/microvm/tap-interfaces"):
+        (runner / member).parent.mkdir(parents=True, exist_ok=True)
+        (runner / member).symlink_to(way)
+    host.vm("planted", current=runner)
+    tree = host.collect()
+    assert tree.vms["planted"].current_runner is None
+    assert tree.left_out.unreadable > 0
+
+
+def test_gcroots_that_take_their_time_are_looked_at_later(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("db", "web"):
+        (followed.host.state / name / "current").unlink()
+    monkeypatch.setattr(gcroots, "_SECONDS", 1e-9)
+    seen = followed.collect(Cause.INTERVAL).gcroots
+    assert sum(link.dangling for link in seen.values()) < 2
+    assert not followed.is_active()
+    monkeypatch.undo()
+    seen = followed.expect(Cause.INTERVAL).gcroots
+    assert sum(link.dangling for link in seen.values()) == 2
+    assert followed.is_active()
 
 
 def test_names_that_come_while_nothing_can_be_read_are_not_all_kept(host: Host) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final
 
@@ -30,6 +32,9 @@ __all__ = ["Gcroots"]
 # (pkgs/microvm-command.nix), installOnHost all (nixos-modules/microvm/ssh-deploy.nix).
 _PREFIXES: Final = {"current": "", "booted": "booted-", "old": "old-"}
 
+_SECONDS: Final = 1.0
+"""Seconds for looking where they lead until the next interval: what is in the way is not root's."""
+
 _Links = dict[str, Mapping[str, Symlink]]
 
 
@@ -50,11 +55,13 @@ class Gcroots:
         self._watched = False
         self._identity: tuple[int, ...] = ()
         self._touched: set[str | None] = {None}
+        self._seconds = _SECONDS  # what is left of them
 
     @property
     def followed(self) -> bool:
         """Whether all is known by what was heard up to now."""
-        return self._watches.active and self._watched and not self._touched
+        in_time = self._seconds > 0
+        return in_time and self._watches.active and self._watched and not self._touched
 
     def distrust(self) -> None:
         """Read all of it the next time: nothing is watched any more."""
@@ -74,6 +81,8 @@ class Gcroots:
 
     def read(self, cause: Cause, prefer: Collection[str]) -> None:
         """Bring ``links`` up to date; raise `CollectorError` when the directory cannot be read."""
+        if cause is not Cause.EVENT:
+            self._seconds = _SECONDS
         if cause is not Cause.EVENT and self._is_uncertain():
             self._touched.add(None)
         if self._touched or cause is Cause.RESYNC:
@@ -87,10 +96,23 @@ class Gcroots:
             turned = {
                 vm: replace(link, dangling=not link.dangling)
                 for vm in vms
-                if (link := links.get(vm)) and _is_dangling(link) != link.dangling
+                if (link := links.get(vm)) and self._has_turned(link)
             }
             if turned:
                 self.links[member] = {**links, **turned}
+
+    def _has_turned(self, link: Symlink) -> bool:
+        with self._timed() as in_time:
+            return in_time and _is_dangling(link) != link.dangling
+
+    @contextmanager
+    def _timed(self) -> Iterator[bool]:
+        """Count the time that is taken, and tell whether there is any left."""
+        begun = time.monotonic()
+        try:
+            yield self._seconds > 0
+        finally:
+            self._seconds -= time.monotonic() - begun
 
     def _is_uncertain(self) -> bool:
         """Tell whether there may be changes in the directory that no event tells of."""
@@ -126,13 +148,18 @@ class Gcroots:
             kept = {vm: links[vm] for vm in taken if vm in links}
             self.links[member] = keep(self.links[member], kept)
 
+    def _look(self, path: str, fd: int) -> Symlink | None:
+        with self._timed() as in_time:
+            found = read_symlink(path, dir_fd=fd, follow=in_time)
+        return found and found[0]
+
     def _list(self) -> Iterator[Symlink]:
         try:
             with open_directory(self._directory, listing=True) as fd, os.scandir(fd) as entries:
                 for entry in entries:
                     path = f"{self._directory}/{entry.name}"
-                    if entry.is_symlink() and (found := read_symlink(path, dir_fd=fd)):
-                        yield found[0]
+                    if entry.is_symlink() and (found := self._look(path, fd)):
+                        yield found
         except FileNotFoundError:
             return
         except OSError as error:

@@ -78,7 +78,8 @@ def read_runner(name: str, *, dir_fd: int, tally: Tally) -> Runner | None:
 
 
 def _read_members(fd: int, tally: Tally) -> Runner:
-    files = _share(tuple(member for member in _MEMBERS if exists(member, dir_fd=fd)))
+    files = _share(tuple(member for member in _MEMBERS if _has(member, fd, tally)))
+    tally.check_time()
     return Runner(
         files=files,
         interfaces=_read_interfaces(fd, files, tally),
@@ -86,6 +87,11 @@ def _read_members(fd: int, tally: Tally) -> Runner:
         virtiofs=_VIRTIOFS in files and has_entry(_VIRTIOFS, dir_fd=fd),
         hypervisor=_read_hypervisor(fd, tally),
     )
+
+
+def _has(member: str, fd: int, tally: Tally) -> bool:
+    tally.check_time()
+    return exists(member, dir_fd=fd)
 
 
 @cache

@@ -7,6 +7,7 @@ reading takes a few seconds at most.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import time
@@ -34,7 +35,10 @@ _READS: Final = 1000
 """VMs that are read between two intervals because of events, or as many as there are if more."""
 
 _SECONDS: Final = 4.0
-"""Seconds for reading until the next interval: 5,000 VMs take 1, and planted ones 0.1 each."""
+"""Seconds for reading until the next interval: 5,000 VMs take 1, and a planted one up to 0.5."""
+
+_ENTRIES_MAX: Final = 500_000
+"""Most entries that are listed: a million take 2 s each time."""
 
 # `old` is what a gcroot leads to.
 _MEMBERS: Final = frozenset({None, "current", "booted", "toplevel", "flake", "old"})
@@ -225,7 +229,9 @@ class StateDirectory:
         self._odd = set()
         odd = 0
         with os.scandir(fd) as entries:
-            for entry in entries:
+            for number, entry in enumerate(entries):
+                if number >= _ENTRIES_MAX:
+                    raise OSError(errno.EFBIG, f"it has more than {_ENTRIES_MAX:,} entries")
                 if not (entry.is_symlink() or entry.is_dir(follow_symlinks=False)):
                     continue
                 if is_instance_name(entry.name):

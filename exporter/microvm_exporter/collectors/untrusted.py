@@ -4,7 +4,7 @@
 may be a fifo, a device, a loop or a gigabyte, may lead anywhere, and may be another one by the time
 of the next look. These functions take a bounded number of system calls and bytes, wait for nothing,
 and open no device: opening one can act (``/dev/watchdog`` reboots the machine). A call can take
-milliseconds, as the kernel follows forty links of 4 KB each.
+50 ms and more, as the kernel follows forty links of 4 KB each: whoever makes many counts the time.
 
 All of them raise `OSError` when an object cannot be looked at or is not what it should be. That it
 is not there is an answer, not an error.
@@ -15,9 +15,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from microvm_exporter.model import Symlink
@@ -40,6 +41,12 @@ __all__ = [
 FILE_MAX: Final = 64 * 1024
 """Longest file that is read, in bytes. Real metadata has a line for each device."""
 
+TARGET_MAX: Final = 512
+"""Longest target of a link that is taken, in characters. A path in the store has 266 at most."""
+
+_SECONDS: Final = 0.5
+"""What may be asked of one VM takes no longer."""
+
 _MISSING: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 
 
@@ -52,6 +59,12 @@ class Tally:
     """A count of what could not be looked at, as of `microvm_exporter.model.Leftouts`."""
 
     unreadable: int = 0
+    _until: float = field(default_factory=lambda: time.monotonic() + _SECONDS)
+
+    def check_time(self) -> None:
+        """Raise `OSError` when looking has taken too long since the tally was made."""
+        if time.monotonic() > self._until:
+            raise OSError(errno.ETIME, "it takes too long")
 
 
 def is_missing(error: OSError) -> bool:
@@ -108,11 +121,13 @@ def leads_nowhere(seen: Fingerprint) -> bool:
     return len(seen) == 1 and seen[0] in _MISSING
 
 
-def read_symlink(path: str, *, dir_fd: int) -> tuple[Symlink, Fingerprint] | None:
+def read_symlink(
+    path: str, *, dir_fd: int, follow: bool = True
+) -> tuple[Symlink, Fingerprint] | None:
     """Read the link that has the last component of the path as its name under ``dir_fd``.
 
-    Gives with it what it leads to. An entry that is not a link leads to itself: something is there,
-    though not what should be.
+    Gives with it what it leads to; unless it is to ``follow`` it, it is taken to lead somewhere. An
+    entry that is not a link leads to itself: something is there, though not what should be.
     """
     name = path.rpartition("/")[2]
     try:
@@ -120,17 +135,20 @@ def read_symlink(path: str, *, dir_fd: int) -> tuple[Symlink, Fingerprint] | Non
         changed = os.stat(name, dir_fd=dir_fd, follow_symlinks=False).st_mtime
     except FileNotFoundError:
         return None
-    behind = fingerprint(name, dir_fd=dir_fd)
+    behind = fingerprint(name, dir_fd=dir_fd) if follow else ()
     return Symlink(path, target, leads_nowhere(behind), changed), behind
 
 
 def _read_target(name: str, dir_fd: int) -> str | None:
     try:
-        return os.readlink(name, dir_fd=dir_fd)
+        target = os.readlink(name, dir_fd=dir_fd)
     except OSError as error:
         if error.errno != errno.EINVAL:
             raise
         return None
+    if len(target) > TARGET_MAX:
+        raise OSError(errno.EFBIG, f"leads to a path of more than {TARGET_MAX} characters")
+    return target
 
 
 def read_file(path: str, *, dir_fd: int | None = None, trusted: bool = False) -> bytes | None:

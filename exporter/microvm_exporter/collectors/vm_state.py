@@ -15,6 +15,7 @@ from microvm_exporter.collectors.untrusted import (
     identify,
     is_missing,
     is_symlink,
+    leads_nowhere,
     open_directory,
     read_symlink,
 )
@@ -72,8 +73,7 @@ def read_vm(name: str, path: str, *, dir_fd: int, store: str) -> VmLook:
         if not is_missing(error):
             look = unread(name, path, directory, linked=linked)
             return replace(look, unreadable=tally.unreadable + 1)
-    entry = read_symlink(path, dir_fd=dir_fd)
-    dangles = entry is not None and entry[0].dangling
+    dangles = linked and leads_nowhere(fingerprint(name, dir_fd=dir_fd))
     return VmLook(None, directory, linked, unreadable=int(dangles))
 
 
