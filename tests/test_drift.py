@@ -682,6 +682,14 @@ def test_nothing_is_installed_without_a_word_where_disks_may_not_be_mounted() ->
     assert all(comment.startswith("# first mount ") for comment, _ in remedies)
 
 
+def test_nothing_is_installed_anew_where_what_is_there_cannot_be_read() -> None:
+    world = healthy_world()
+    world.units["microvm@deployed.service"] = unmet(make_unit(Template.MICROVM, "deployed"))
+    world.vms["deployed"] = VmState("deployed", f"{STATE}/deployed", readable=False)
+    remedies = {f.kind: f.remedy for f in world.judge().findings}
+    assert remedies[Kind.CONDITION_UNMET][-1] == f"ls -la {STATE}/deployed"
+
+
 def test_gcroot_of_a_vm_that_is_there_is_not_removed() -> None:
     world = healthy_world()
     world.gcroots["off"] = replace(world.gcroots["off"], dangling=True)

@@ -86,6 +86,9 @@ def mend(site: Site, vm: Vm) -> tuple[str, ...]:
     """
     if not vm.known:
         return remove(site, vm)
+    if vm.state and not vm.state.readable:
+        # What is in it decides what installs it.
+        return ("# mend first that it cannot be read:", f"ls -la {quote(vm.state.path)}")
     install = _install(vm)
     if install is None:
         why = "microvm -c, or its deploy.installOnHost"
@@ -164,15 +167,20 @@ def _install(vm: Vm) -> str | None:
 
 
 def _install_around(path: str, unit: str) -> str:
-    """Have a directory made that the unit skips where there is one, and keep what is in that."""
+    """Have a directory made that the unit skips where there is one, and keep what is in that.
+
+    Its owner moves what is in it: to root, whoever broke out of a guest could put a link to another
+    directory in its place meanwhile.
+    """
     here, aside = quote(path), quote(f"{path}.old")
+    owner = f'runuser -u "$(stat -c %U {quote(path.rpartition("/")[0])})" --'
     return " && ".join(
         (
             f"mv -T {here} {aside}",
             f"systemctl restart {unit}",
-            f"rm -f {quote(f'{path}.old/current')}",
-            f"find {aside} -mindepth 1 -maxdepth 1 -exec mv -nt {here} {{}} +",
-            f"rmdir {aside}",
+            f"{owner} rm -f {quote(f'{path}.old/current')}",
+            f"{owner} find {aside} -mindepth 1 -maxdepth 1 -exec mv -nt {here} {{}} +",
+            f"{owner} rmdir {aside}",
         )
     )
 
