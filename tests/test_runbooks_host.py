@@ -233,6 +233,7 @@ def test_a_vm_that_is_installed_once_comes_back_with_its_disks(fleet: Fleet) -> 
         machine.remove(vm.state / name)
     machine.write(vm.state / "data" / ".hidden.img", "all that matters")
     machine.write(vm.state / ".lock", "")
+    machine.run("chown", "-R", "microvm:kvm", str(vm.state))
     (remedy,) = (
         finding["remedy"]
         for finding in check_json(machine)[1]["findings"]

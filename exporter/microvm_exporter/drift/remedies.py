@@ -173,7 +173,9 @@ def _install_around(path: str, unit: str) -> str:
     directory in its place meanwhile.
     """
     here, aside = quote(path), quote(f"{path}.old")
-    owner = f'runuser -u "$(stat -c %U {quote(path.rpartition("/")[0])})" --'
+    state_dir = quote(path.rpartition("/")[0])
+    ids = f'--reuid="$(stat -c %u {state_dir})" --regid="$(stat -c %g {state_dir})"'
+    owner = f"setpriv {ids} --clear-groups"
     return " && ".join(
         (
             f"mv -T {here} {aside}",
