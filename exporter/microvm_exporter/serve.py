@@ -117,6 +117,8 @@ class _Refresher:
         if heard_at is not None:
             self._activity.observe(time.monotonic() - heard_at)
         self._news.take(judgement)
+        if cause is Cause.RESYNC:
+            _give_back()
 
     def _wait(self) -> tuple[Cause, float | None]:
         """Wait for the next look to be due; give its cause, and when that event was heard of."""
@@ -149,6 +151,12 @@ def _share_heap() -> None:
     """Have all threads allocate from one heap: glibc gives each its own, which costs 4 MB here."""
     with suppress(AttributeError):  # another C library has no such thing
         ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
+
+
+def _give_back() -> None:
+    """Give the memory back that a burst of signals took: glibc keeps what is free between others."""
+    with suppress(AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _await_signal(stop: threading.Event) -> None:
