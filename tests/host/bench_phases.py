@@ -186,11 +186,12 @@ def measure_churn(watch: Watch, host: BenchHost, lasts: float) -> list[Figure]:
             resident.append(Memory.of(running.folder).resident)
         out, _ = driver.communicate()
         rates, looks = meter.rates(), _grown(before, running.refreshes())
+        peak = Memory.of(running.folder).peak
         if driver.returncode:
             raise MachineError("the changes could not be made")
         made: Churned = json.loads(out)
         lost = _not_followed(host, running, resync)
-        peak = Memory.of(running.folder).peak
+        started = Memory.of(running.folder)
     shown = " ".join(f"{value / 1e6:.1f}" for value in resident)
     return [
         Figure("churn, changes a second", made["changes"] / made["seconds"], "{:.1f}".format),
@@ -198,6 +199,8 @@ def measure_churn(watch: Watch, host: BenchHost, lasts: float) -> list[Figure]:
         Figure("churn, memory, most at any moment", peak, size, 90e6),
         Figure("churn, memory, growth of its last 80 %", _growth(resident), percent, 0.05),
         Figure("churn, memory each tenth of it, MB", resident[-1], text(shown)),
+        Figure("all VMs started after it, memory, most at any moment", started.peak, size),
+        Figure("all VMs started after it, memory, resident", started.resident, size),
         *lost,
         *(Figure(f"churn, a core's share, {name}", rate, percent) for name, rate in rates.items()),
         Figure("churn, looks", sum(looks.values()), text(_by_cause(looks))),
