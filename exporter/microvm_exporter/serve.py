@@ -154,7 +154,7 @@ def _share_heap() -> None:
 
 
 def _give_back() -> None:
-    """Give the memory back that a burst of signals took: glibc keeps what is free between others."""
+    """Give back the memory that a burst of signals took, which glibc would keep."""
     with suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
 
