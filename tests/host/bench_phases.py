@@ -196,7 +196,8 @@ def measure_churn(watch: Watch, host: BenchHost, lasts: float) -> list[Figure]:
     return [
         Figure("churn, changes a second", made["changes"] / made["seconds"], "{:.1f}".format),
         Figure("churn, for", made["seconds"], seconds),
-        Figure("churn, memory, most at any moment", peak, size, 90e6),
+        Figure("churn, memory, resident after it", resident[-1], size, 90e6),
+        Figure("churn, memory, most at any moment", peak, size),
         Figure("churn, memory, growth of its last 80 %", _growth(resident), percent, 0.05),
         Figure("churn, memory each tenth of it, MB", resident[-1], text(shown)),
         Figure("all VMs started after it, memory, most at any moment", started.peak, size),
