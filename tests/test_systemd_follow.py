@@ -7,7 +7,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 import pytest
@@ -374,11 +374,20 @@ def test_reload_is_over_when_systemd_answers() -> None:
     signals.close()
 
 
+@contextmanager
+def slow_reloads(machine: Machine) -> Iterator[None]:
+    """Have systemd take three seconds to read its units."""
+    generator = "/etc/systemd/system-generators/slow"
+    machine.write(generator, "#!/bin/sh\nsleep 3\n", 0o755)
+    try:
+        yield
+    finally:
+        machine.remove(generator)
+
+
 def test_look_is_not_put_off_twice_by_a_reload(fleet: Fleet, collector: SystemdCollector) -> None:
     """A reload whose end nobody told, or one after the other, would hide what happens."""
-    generator = "/etc/systemd/system-generators/slow"
-    fleet.machine.write(generator, "#!/bin/sh\nsleep 3\n", 0o755)
-    try:
+    with slow_reloads(fleet.machine):
         began = time.monotonic()
         reload = fleet.machine.popen("systemctl", "daemon-reload")
         time.sleep(1)
@@ -388,8 +397,6 @@ def test_look_is_not_put_off_twice_by_a_reload(fleet: Fleet, collector: SystemdC
         collector.collect(Cause.INTERVAL)  # has an answer, which systemd only gives afterwards
         assert time.monotonic() - began > 3
         assert reload.wait(5) == 0
-    finally:
-        fleet.machine.remove(generator)
 
 
 def test_checks_that_matter_during_a_reload_are_asked_for_after_it(
@@ -397,9 +404,7 @@ def test_checks_that_matter_during_a_reload_are_asked_for_after_it(
 ) -> None:
     pci = "microvm-pci-devices@web.service"
     collector.mind(frozenset())
-    generator = "/etc/systemd/system-generators/slow"
-    fleet.machine.write(generator, "#!/bin/sh\nsleep 3\n", 0o755)
-    try:
+    with slow_reloads(fleet.machine):
         reload = fleet.machine.popen("systemctl", "daemon-reload")
         time.sleep(1)
         before = collector.collect(Cause.EVENT)
@@ -408,8 +413,6 @@ def test_checks_that_matter_during_a_reload_are_asked_for_after_it(
         assert reload.wait(10) == 0
         eventually("it is asked", lambda: collector.collect(Cause.EVENT) is not before)
         assert collector.collect(Cause.EVENT).units[pci].condition_timestamp > 0
-    finally:
-        fleet.machine.remove(generator)
 
 
 def test_each_restart_of_a_loop_is_counted(fleet: Fleet, collector: SystemdCollector) -> None:
