@@ -83,8 +83,8 @@ class Gcroots:
         """Bring ``links`` up to date; raise `CollectorError` when the directory cannot be read."""
         if cause is not Cause.EVENT:
             self._seconds = _SECONDS
-        if cause is not Cause.EVENT and self._is_uncertain():
-            self._touched.add(None)
+            if self._is_uncertain():
+                self._touched.add(None)
         if self._touched or cause is Cause.RESYNC:
             self._read_all(cause, prefer)
         elif cause is Cause.INTERVAL:

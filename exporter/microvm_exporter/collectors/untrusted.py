@@ -32,6 +32,7 @@ __all__ = [
     "has_entry",
     "identify",
     "is_missing",
+    "is_symlink",
     "leads_nowhere",
     "open_directory",
     "read_file",
@@ -41,7 +42,7 @@ __all__ = [
 FILE_MAX: Final = 64 * 1024
 """Longest file that is read, in bytes. Real metadata has a line for each device."""
 
-TARGET_MAX: Final = 512
+_TARGET_MAX: Final = 512
 """Longest target of a link that is taken, in characters. A path in the store has 266 at most."""
 
 _SECONDS: Final = 0.5
@@ -146,8 +147,8 @@ def _read_target(name: str, dir_fd: int) -> str | None:
         if error.errno != errno.EINVAL:
             raise
         return None
-    if len(target) > TARGET_MAX:
-        raise OSError(errno.EFBIG, f"leads to a path of more than {TARGET_MAX} characters")
+    if len(target) > _TARGET_MAX:
+        raise OSError(errno.EFBIG, f"leads to a path of more than {_TARGET_MAX} characters")
     return target
 
 
